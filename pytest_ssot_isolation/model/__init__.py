@@ -1,0 +1,1 @@
+"""Frozen values that the other folders hand to each other; standard library only."""

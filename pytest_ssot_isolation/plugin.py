@@ -1,0 +1,1 @@
+"""The pytest hooks, each a few lines that hand over."""
