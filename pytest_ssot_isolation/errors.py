@@ -46,3 +46,11 @@ class InconclusiveCheck(AssertionError, IsolationError):
     def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)
         self.report = report
+
+
+class InvalidContext(IsolationError, ValueError):
+    """A user context was given an id or a role that cannot tell one user from another."""
+
+
+class MissingContext(IsolationError, ValueError):
+    """A user's context was asked for where nobody's code runs."""
