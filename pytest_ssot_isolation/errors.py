@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,3 +57,98 @@ class InvalidContext(IsolationError, ValueError):
 
 class MissingContext(IsolationError, ValueError):
     """A user's context was asked for where nobody's code runs."""
+
+
+class CutShort(IsolationError):
+    """A run could not be brought to its end; the application's doing, and part of its history.
+
+    Attributes:
+        kind: ``"deadlock"``, ``"stuck"`` or ``"busy"``.
+        users: Indices of the users whose calls could not end.
+    """
+
+    kind = "stuck"
+
+    def __init__(self, message: str, users: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.users = users
+
+
+class Deadlock(CutShort):
+    """Every task waits for another one."""
+
+    kind = "deadlock"
+
+    @classmethod
+    def of(cls, waiting: str, users: tuple[int, ...]) -> Deadlock:
+        """The error for tasks that wait for each other."""
+        return cls(f"Deadlock: no task can go on, and nothing outside is due.\n{waiting}", users)
+
+
+class Stuck(CutShort):
+    """Nothing moved for longer than the patience of the run."""
+
+    kind = "stuck"
+
+    @classmethod
+    def waiting(cls, seconds: float, waiting: str, users: tuple[int, ...]) -> Stuck:
+        """The error for a wait that nobody ended."""
+        return cls(f"Stuck: nothing came for {seconds:.1f} s.\n{waiting}", users)
+
+    @classmethod
+    def after_steps(cls, steps: int, waiting: str) -> Stuck:
+        """The error for a run that never ends."""
+        return cls(f"Stuck: the calls had not ended after {steps} steps.\n{waiting}")
+
+
+class BusyStep(BaseException):
+    """Raised into a step that burns the processor without an await, to end it."""
+
+
+class InvalidTimeout(IsolationError, ValueError):
+    """A time-out is unknown, or not a number of seconds above zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One way to a server that was tried, and why it was passed over."""
+
+    way: str
+    reason: str
+
+
+class ServerError(IsolationError):
+    """A database server, or a database in it, cannot be used."""
+
+
+class NoServer(ServerError):
+    """No way led to a server."""
+
+    @classmethod
+    def after(cls, engine: str, tried: Sequence[Attempt]) -> NoServer:
+        """Return the error that lists each way tried, and what to do."""
+        ways = "\n".join(f"  - {attempt.way}: {indent(attempt.reason, ' ' * 4).strip()}" for attempt in tried)
+        return cls(
+            f"No {engine} server could be reached or started.\n"
+            f"Tried, in order:\n{ways}\n"
+            "To fix this, do one of:\n"
+            f"  - use a running server: --ssot-{engine}=DSN\n"
+            "  - install an embedded one: pip install 'pytest-ssot-isolation[embedded]'\n"
+            "  - start Docker, for a container"
+        )
+
+
+class ServerGivenUp(ServerError):
+    """A server failed so often in this run that it is not tried again."""
+
+
+class ServerFailed(ServerError):
+    """A server did not start, or died."""
+
+
+class NotATestDatabase(ServerError):
+    """A DSN leads to a database that nobody marked as one that tests may write to."""
+
+
+class DatabaseUnusable(ServerError):
+    """A database could not be made, filled, reset or reached."""
