@@ -1,0 +1,1 @@
+"""Runs programs under chosen interleavings, and makes a failing one small."""
