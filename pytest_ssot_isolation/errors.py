@@ -152,3 +152,92 @@ class NotATestDatabase(ServerError):
 
 class DatabaseUnusable(ServerError):
     """A database could not be made, filled, reset or reached."""
+
+
+class InvalidSecret(IsolationError, ValueError):
+    """A canary cannot be made in the shape that was asked for."""
+
+    @classmethod
+    def unknown_kind(cls, kind: object, known: Sequence[str]) -> InvalidSecret:
+        """No canary of this kind exists."""
+        return cls(
+            f"There is no secret of kind {kind!r}: a secret must be told again wherever it turns up.\n"
+            f"To fix this, use one of {', '.join(known)} (types or names), or wrap a str: secrets(wrap='...{{}}...')."
+        )
+
+    @classmethod
+    def does_not_fit(cls, kind: str, option: str, takes: Sequence[str]) -> InvalidSecret:
+        """The kind has no such option."""
+        return cls(
+            f"A secret of kind {kind} takes no {option}.\n"
+            f"To fix this, leave {option} out; {kind} takes {' and '.join(takes) or 'no shape at all'}."
+        )
+
+    @classmethod
+    def bad_value(cls, kind: str, option: str, value: object, why: str) -> InvalidSecret:
+        """The option's value makes no valid secret."""
+        return cls(f"A secret of kind {kind} cannot have {option}={value!r}: {why}.\nTo fix this, change {option}.")
+
+    @classmethod
+    def too_short(cls, kind: str, max_length: int, around: int, least: int) -> InvalidSecret:
+        """The token does not fit, not even cut."""
+        return cls(
+            f"A secret of kind {kind} with max_length={max_length} leaves {max(max_length - around, 0)} characters "
+            f"for the secret itself; below {least} no user can be told from another.\n"
+            f"To fix this, use max_length={around + least} or more (from {around + 12} on it is told for sure), "
+            "a shorter wrap, or keys() where the field need not be secret."
+        )
+
+    @classmethod
+    def out_of_range(cls, user: int, slot: int, users: int, slots: int) -> InvalidSecret:
+        """The numbers do not fit into a canary."""
+        return cls(
+            f"No canary can be made for user {user}, slot {slot}: a mint tells {users:,} users and {slots:,} "
+            "secrets of each apart.\n"
+            "To fix this, number both from 0 and go on with a new mint (another key) when they are used up."
+        )
+
+
+class EngineForked(IsolationError):
+    """chDB cannot be used in a process that was forked from one that had loaded it."""
+
+    @classmethod
+    def in_child(cls) -> EngineForked:
+        return cls(
+            "ClickHouse's embedded engine (chDB) was loaded before this process was forked from its parent, and "
+            "would hang in the child.\n"
+            "To fix this, do one of:\n"
+            "  - run these tests without forking (no --forked, no multiprocessing start method 'fork')\n"
+            "  - start children anew: multiprocessing.get_context('spawn'), or subprocess\n"
+            "  - use a server, which any process can reach: --ssot-clickhouse=container or --ssot-clickhouse=DSN"
+        )
+
+
+class EngineInUse(IsolationError):
+    """chDB would have to open anew, and an open client keeps it as it is."""
+
+    @classmethod
+    def by_clients(cls) -> EngineInUse:
+        return cls(
+            "A table is to be protected that ClickHouse's embedded engine (chDB) has not seen protected before. "
+            "The engine reads row policies only when it opens, and a client that is still open keeps it open.\n"
+            "To fix this, do one of:\n"
+            "  - name the table in the fixture parameter protect= of the first database, before any client opens\n"
+            "  - close the clients of wider scope, or open them after this\n"
+            "  - use a server: --ssot-clickhouse=container or --ssot-clickhouse=DSN"
+        )
+
+
+class ProtectionRefused(IsolationError):
+    """A table cannot be protected any more: a client may already be in the database."""
+
+    @classmethod
+    def after_handing_out(cls, table: str, column: str) -> ProtectionRefused:
+        return cls(
+            f"protect({table!r}, {column!r}) came after a DSN or a client of this database was handed out; on the "
+            "embedded engine (chDB) that is too late, since the database moves to where the policy is in force.\n"
+            "To fix this, do one of:\n"
+            f"  - pass it to the fixture: clickhouse_database(protect={{{table!r}: {column!r}}})\n"
+            "  - call protect() before .dsn, .connect() and .connect_as()\n"
+            "  - use a server: --ssot-clickhouse=container or --ssot-clickhouse=DSN"
+        )
