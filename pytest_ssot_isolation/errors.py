@@ -15,7 +15,7 @@ class IsolationError(Exception):
     """The base of everything that this package raises on purpose."""
 
 
-class SurfaceError(IsolationError):
+class SurfaceError(IsolationError, ValueError):
     """A surface, an operation or a world cannot be used as it was written."""
 
 
@@ -101,8 +101,20 @@ class Stuck(CutShort):
         return cls(f"Stuck: the calls had not ended after {steps} steps.\n{waiting}")
 
 
+class Busy(CutShort):
+    """A step burned the processor without an await."""
+
+    kind = "busy"
+
+
 class BusyStep(BaseException):
-    """Raised into a step that burns the processor without an await, to end it."""
+    """Raised into a step that burns the processor without an await, to end it.
+
+    Attributes:
+        where: The stack of the step; on the class, since it is raised by its type from another thread.
+    """
+
+    where = ""
 
 
 class InvalidTimeout(IsolationError, ValueError):
@@ -162,7 +174,8 @@ class InvalidSecret(IsolationError, ValueError):
         """No canary of this kind exists."""
         return cls(
             f"There is no secret of kind {kind!r}: a secret must be told again wherever it turns up.\n"
-            f"To fix this, use one of {', '.join(known)} (types or names), or wrap a str: secrets(wrap='...{{}}...')."
+            f"To fix this, use one of {', '.join(known)} (types or names), "
+            "or put a str into text: secrets(wrap='...{}...')."
         )
 
     @classmethod
@@ -176,15 +189,19 @@ class InvalidSecret(IsolationError, ValueError):
     @classmethod
     def bad_value(cls, kind: str, option: str, value: object, why: str) -> InvalidSecret:
         """The option's value makes no valid secret."""
-        return cls(f"A secret of kind {kind} cannot have {option}={value!r}: {why}.\nTo fix this, change {option}.")
+        return cls(
+            f"A secret of kind {kind} cannot have {option}={value!r}: {why}.\nTo fix this, change {option}."
+        )
 
     @classmethod
     def too_short(cls, kind: str, max_length: int, around: int, least: int) -> InvalidSecret:
         """The token does not fit, not even cut."""
         return cls(
-            f"A secret of kind {kind} with max_length={max_length} leaves {max(max_length - around, 0)} characters "
-            f"for the secret itself; below {least} no user can be told from another.\n"
-            f"To fix this, use max_length={around + least} or more (from {around + 12} on it is told for sure), "
+            f"A secret of kind {kind} with max_length={max_length} leaves "
+            f"{max(max_length - around, 0)} characters for the secret itself; "
+            f"below {least} no user can be told from another.\n"
+            f"To fix this, use max_length={around + least} or more "
+            f"(from {around + 12} on it is told for sure), "
             "a shorter wrap, or keys() where the field need not be secret."
         )
 
@@ -241,3 +258,7 @@ class ProtectionRefused(IsolationError):
             "  - call protect() before .dsn, .connect() and .connect_as()\n"
             "  - use a server: --ssot-clickhouse=container or --ssot-clickhouse=DSN"
         )
+
+
+class AuditError(IsolationError):
+    """The source audit cannot be carried out as it was configured."""
