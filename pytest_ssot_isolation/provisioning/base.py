@@ -39,7 +39,7 @@ class Wanted:
 
     Attributes:
         engine: ``"postgres"`` or ``"clickhouse"``.
-        spec: ``"auto"``, ``"embedded"``, ``"container"`` or a DSN. It may hold a password, so it is not shown.
+        spec: ``"auto"``, ``"embedded"``, ``"container"`` or a DSN; not shown, since it may hold a password.
         image: The container image; the provider's pinned one when None.
         version: The major version asked for, such as ``"18"``; any supported one when None.
         run_id: Shared by all workers of one run, and by nobody else.
@@ -140,8 +140,6 @@ def obtain(
             continue
         breaker.succeeded()
         return server, tuple(passed)
-    error = (
-        failure if failure is not None and len(wanted.ways) == 1 else NoServer.after(wanted.engine, passed)
-    )
-    breaker.failed(error)
-    raise error
+    told = failure if failure is not None and len(wanted.ways) == 1 else NoServer.after(wanted.engine, passed)
+    breaker.failed(told)
+    raise told

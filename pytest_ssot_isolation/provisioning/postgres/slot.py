@@ -1,0 +1,277 @@
+"""One database on the server, handed to one test after another: emptied, watched, compared with its origin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_ssot_isolation.errors import DatabaseUnusable
+from pytest_ssot_isolation.provisioning.postgres import catalogue
+from pytest_ssot_isolation.provisioning.postgres.address import Address, hide_passwords
+from pytest_ssot_isolation.provisioning.postgres.database import Leftover
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+    from pytest_ssot_isolation.provisioning.postgres.roles import Roles
+    from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
+
+_LEFTOVERS = """
+    SELECT pid, coalesce(usename, '') AS user, coalesce(application_name, '') AS application,
+           coalesce(state, '') AS state, coalesce(query, '') AS query
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> ALL($1::int[])"""
+_BLOCKED = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+        AND cardinality(pg_blocking_pids(pid)) > 0"""
+_BLOCKING = """
+    SELECT DISTINCT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE pid = $1"""
+
+
+class Slot:
+    """A database and the package's own connections to it. All methods run in the private loop.
+
+    Attributes:
+        name: The database's name.
+        template: The name of the template that it is a copy of.
+        uses: How many tests had it.
+    """
+
+    def __init__(self, admin: Address, roles: Roles, timeouts: DatabaseTimeoutConfig, template: str) -> None:
+        self.name = admin.database
+        self.template = template
+        self.app = roles.app_in(admin)
+        self.owner = roles.owner_in(admin)
+        self.uses = 0
+        self._admin = admin
+        self._roles = roles
+        self._timeouts = timeouts
+        self._connection: Connection | None = None
+        self._watch: Connection | None = None
+        self._watching = asyncio.Lock()
+        self._working = asyncio.Lock()
+        self._users: list[str] = []
+        self._fingerprint = ""
+        self._emptying: dict[str, catalogue.Emptying] = {}
+
+    async def learn(self, known: tuple[str, dict[str, catalogue.Emptying]] | None) -> Any:
+        """Look at the database as its schema left it, or take over what is known of its template."""
+        connection = await self._connected()
+        if known is None:
+            fingerprint = await connection.fetchval(catalogue.FINGERPRINT)
+            emptying = await catalogue.describe(
+                connection, is_superuser=self._roles.is_superuser, as_left_by_schema=True
+            )
+            known = fingerprint, {fingerprint: emptying}
+        self._fingerprint, self._emptying = known
+        return known
+
+    async def reset(self) -> str:
+        """Empty the database; returns the fingerprint of its structure."""
+        async with self._working:
+            connection = await self._connected()
+            fingerprint: str = await connection.fetchval(catalogue.FINGERPRINT)
+            how = self._emptying.get(fingerprint)
+            if how is None:
+                left = self._emptying[self._fingerprint]
+                how = await catalogue.describe(
+                    connection, is_superuser=self._roles.is_superuser, as_left_by_schema=False
+                )
+                now = set(await catalogue.tables(connection))
+                how = catalogue.Emptying(how.script, {t: r for t, r in left.seeds.items() if t in now})
+            await self._empty(connection, how)
+            return fingerprint
+
+    async def _empty(self, connection: Connection, how: catalogue.Emptying) -> None:
+        import asyncpg
+
+        for last in (False, True):
+            waiting = asyncio.ensure_future(catalogue.empty(connection, how, self._timeouts.lock))
+            try:
+                blockers: set[int] = set()
+                while not (await asyncio.wait({waiting}, timeout=self._timeouts.lock * 0.8))[0]:
+                    blockers |= await self._blockers_of(connection)
+                await waiting
+            except asyncpg.LockNotAvailableError as error:
+                if last:
+                    raise DatabaseUnusable(
+                        f"The database {self.name} could not be reset: {error}.\n"
+                        "Another session holds a lock; close the application's connections before the reset."
+                    ) from None
+                # Whoever holds a lock between two runs forgot a transaction: equal starts matter more.
+                await self._end(sorted(blockers))
+            except asyncpg.PostgresError as error:
+                raise DatabaseUnusable(
+                    f"The database {self.name} could not be reset: {error}.\n"
+                    "If a rule of the schema stands in the way, empty it by your own `reset` instead."
+                ) from error
+            else:
+                return
+
+    async def _blockers_of(self, connection: Connection) -> set[int]:
+        pid = connection.get_server_pid()
+        async with self._watched() as watch:
+            return {row[0] for row in await watch.fetch(_BLOCKING, pid)}
+
+    async def blocked(self) -> frozenset[int]:
+        """Return the sessions that wait for another's lock."""
+        async with self._watched() as watch:
+            return frozenset(row["pid"] for row in await watch.fetch(_BLOCKED))
+
+    @contextlib.asynccontextmanager
+    async def _watched(self) -> AsyncIterator[Connection]:
+        async with self._watching:
+            if self._watch is None or self._watch.is_closed():
+                self._watch = await self._connect(self._admin)
+            yield self._watch
+
+    async def apply(self, sql_or_path: str | Path) -> None:
+        """Run a script as the owner."""
+        import asyncpg
+
+        script, origin = read_script(sql_or_path)
+        connection = await self._connect(self.owner)
+        try:
+            await asyncio.wait_for(connection.execute(script), self._timeouts.statement)
+        except asyncpg.PostgresError as error:
+            raise DatabaseUnusable(_failed(error, script, origin, self.name)) from error
+        except TimeoutError:
+            raise DatabaseUnusable(
+                f"{origin} did not end within {self._timeouts.statement:g} s in the database {self.name}.\n"
+                "Make it shorter, or allow more time: the time-out named 'statement'."
+            ) from None
+        finally:
+            await connection.close(timeout=self._timeouts.stop)
+
+    async def add_user(self, key: str, settings: Mapping[str, str]) -> Address:
+        """Make a login role that carries these settings."""
+        digest = hashlib.sha256(f"{self.name} {self._roles.prefix} {key}".encode()).hexdigest()[:20]
+        name = f"ssot_{digest}"
+        password = self._roles.password_of(name)
+        async with self._working:
+            connection = await self._connected()
+            steps = [self._roles.create(name), f"GRANT {self._roles.app} TO {name}"]
+            for setting, value in settings.items():
+                quoted = ".".join(f'"{part}"' for part in setting.split("."))
+                steps.append(f"ALTER ROLE {name} SET {quoted} = {await _literal(connection, value)}")
+            if name not in self._users:
+                await connection.execute(";\n".join(steps))
+                self._users.append(name)
+        return self._admin.as_role(name, password)
+
+    async def retire(self) -> tuple[tuple[Leftover, ...], bool]:
+        """Take the database back from a test.
+
+        Returns:
+            The sessions that had to be ended, and whether the next test can have it.
+        """
+        self.uses += 1
+        leftovers = await self.end_sessions()
+        connection = await self._connected()
+        for user in self._users:
+            await connection.execute(f"DROP OWNED BY {user}; DROP ROLE {user}")
+        self._users.clear()
+        await connection.execute(self._roles.forget_settings)
+        fingerprint = await self.reset()
+        is_same = fingerprint == self._fingerprint and self._emptying[fingerprint].is_complete
+        return leftovers, is_same
+
+    async def end_sessions(self) -> tuple[Leftover, ...]:
+        """End every session in the database but the package's own, and name them."""
+        connection = await self._connected()
+        own = [connection.get_server_pid()]
+        if self._watch is not None and not self._watch.is_closed():
+            own.append(self._watch.get_server_pid())
+        found = await connection.fetch(_LEFTOVERS, own)
+        for pause in (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016):
+            # A connection closed just now is still there for a moment.
+            if not found or any(row["state"] not in ("idle", "") for row in found):
+                break
+            await asyncio.sleep(pause)
+            found = await connection.fetch(_LEFTOVERS, own)
+        if found:
+            await self._end([row["pid"] for row in found])
+        return tuple(
+            Leftover(
+                row["pid"], row["user"], row["application"], row["state"], hide_passwords(row["query"])[:100]
+            )
+            for row in found
+        )
+
+    async def _end(self, pids: list[int]) -> None:
+        connection = await self._connected()
+        for pid in pids:
+            await connection.execute(f"SELECT pg_terminate_backend({pid}, 2000)")
+
+    async def disconnect(self) -> None:
+        """Close the package's own connections, so that the database can be dropped."""
+        for connection in (self._connection, self._watch):
+            if connection is not None and not connection.is_closed():
+                with contextlib.suppress(OSError, TimeoutError):
+                    await connection.close(timeout=self._timeouts.stop)
+        self._connection = self._watch = None
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._connect(self._admin)
+        return self._connection
+
+    async def _connect(self, address: Address) -> Connection:
+        return await connect(address, self._timeouts.connect)
+
+
+async def connect(address: Address, timeout: float) -> Connection:  # noqa: ASYNC109
+    """Open one of the package's own connections."""
+    import asyncpg
+
+    return await asyncpg.connect(
+        address.url(), timeout=timeout, server_settings={"application_name": "ssot-isolation"}
+    )
+
+
+async def _literal(connection: Connection, value: str) -> str:
+    literal: str = await connection.fetchval("SELECT quote_literal($1::text)", value)
+    return literal
+
+
+def read_script(sql_or_path: str | Path) -> tuple[str, str]:
+    """Return a script's text and what to call it in an error.
+
+    Raises:
+        DatabaseUnusable: It names a file that cannot be read.
+    """
+    looks_like_file = isinstance(sql_or_path, Path) or (
+        "\n" not in sql_or_path and ";" not in sql_or_path and sql_or_path.strip().endswith(".sql")
+    )
+    if not looks_like_file:
+        return str(sql_or_path), "The script"
+    path = Path(sql_or_path)
+    try:
+        return path.read_text(encoding="utf-8"), f"The script {path}"
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatabaseUnusable(
+            f"The script {path} cannot be read: {error}.\n"
+            f"Give a path from {os.getcwd()}, an absolute one, or the statements themselves."
+        ) from None
+
+
+def _failed(error: Any, script: str, origin: str, database: str) -> str:
+    text = f"{origin} failed in the database {database}"
+    if error.position:
+        before = script[: int(error.position) - 1]
+        line = script.splitlines()[before.count("\n")] if script.splitlines() else ""
+        text += f", line {before.count(chr(10)) + 1}:\n  {hide_passwords(line.strip())[:200]}\n"
+    else:
+        text += ":\n"
+    text += hide_passwords(f"  {error.args[0] if error.args else error}")
+    for more in (error.detail, error.hint):
+        text += f"\n  {hide_passwords(more)}" if more else ""
+    return (
+        f"{text}\nNothing of it was kept; mend the script and run again. It ran as the owner, no superuser."
+    )
