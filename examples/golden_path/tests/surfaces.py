@@ -1,0 +1,198 @@
+"""What one signed-in user of the service can do, part by part; the harness decides who does what."""
+
+from __future__ import annotations
+
+import httpx
+from running import EventStream, client_of, path_of, sign_in
+from starlette.applications import Starlette
+
+from pytest_ssot_isolation import Refused, Surface, keys, observed, operation, other_user, secrets
+
+
+class SignedIn(Surface[Starlette]):
+    """A user with a client and a token of the user's own."""
+
+    ignore = ("headers.content-length",)  # the body says it already
+
+    http: httpx.AsyncClient
+
+    async def open(self) -> None:
+        self.http = client_of(self.world)
+        answer = await sign_in(self.http, self.user.user_id, self.user.tenant_id)
+        if answer.status_code == 422:
+            raise Refused(answer.text)
+
+    async def close(self) -> None:
+        await self.http.aclose()
+
+
+class Writer(SignedIn):
+    """Somebody who writes notes."""
+
+    @operation(title=keys(), body=secrets())
+    async def write(self, title: str, body: str) -> httpx.Response:
+        return await self.http.put(path_of(title), json={"body": body})
+
+
+class Starter(SignedIn):
+    """Somebody who starts agent runs."""
+
+    @operation(label=secrets(), prompt=secrets())
+    async def start(self, label: str, prompt: str) -> str:
+        answer = await self.http.post("/runs", json={"label": label, "prompt": prompt})
+        run_id: str = answer.raise_for_status().json()["run_id"]
+        return run_id
+
+
+class Notes(Writer):
+    @operation(title=keys())
+    async def read(self, title: str) -> httpx.Response:
+        return await self.http.get(path_of(title))
+
+    @operation(title=keys())
+    async def delete(self, title: str) -> httpx.Response:
+        return await self.http.delete(path_of(title))
+
+
+class Pages(Writer):
+    @operation()
+    async def list_notes(self) -> httpx.Response:
+        return await self.http.get("/notes")
+
+
+class Searches(Writer):
+    @operation(text=keys())
+    async def search(self, text: str) -> httpx.Response:
+        return await self.http.get("/search", params={"text": text})
+
+
+class Exports(Writer):
+    @operation()
+    async def export(self) -> httpx.Response:
+        return await self.http.get("/export")
+
+
+class Counts(SignedIn):
+    @operation(title=keys())
+    async def write(self, title: str) -> httpx.Response:
+        return await self.http.put(path_of(title), json={"body": "nothing special"})
+
+    @operation()
+    async def count(self) -> httpx.Response:
+        return await self.http.get("/count")
+
+
+class Drafts(SignedIn):
+    @operation(text=secrets())
+    async def keep(self, text: str) -> httpx.Response:
+        return await self.http.put("/draft", json={"text": text})
+
+    @operation()
+    async def look(self) -> httpx.Response:
+        return await self.http.get("/draft")
+
+
+class Runs(Starter):
+    @operation()
+    async def list_runs(self) -> httpx.Response:
+        return await self.http.get("/runs")
+
+    @operation(run_id=observed("start"))
+    async def read(self, run_id: str) -> httpx.Response:
+        return await self.http.get(f"/runs/{run_id}")
+
+
+class RunDeletion(Starter):
+    @operation()
+    async def list_runs(self) -> httpx.Response:
+        return await self.http.get("/runs")
+
+    @operation(run_id=observed("start"))
+    async def delete(self, run_id: str) -> httpx.Response:
+        return await self.http.delete(f"/runs/{run_id}")
+
+
+class Usage(Starter):
+    order_free = ("body.labels",)  # by label, and labels are secrets here
+
+    @operation()
+    async def summary(self) -> httpx.Response:
+        return await self.http.get("/usage")
+
+
+class Diary(Starter):
+    @operation()
+    async def page(self) -> httpx.Response:
+        return await self.http.get("/activity")
+
+
+class Messages(SignedIn):
+    shared = ("inbox:*",)  # others may write to me: that is what it is for
+
+    @operation(to=other_user(), text=secrets(to="to"))
+    async def send(self, to: str, text: str) -> httpx.Response:
+        return await self.http.post("/messages", json={"to": to, "text": text})
+
+    @operation()
+    async def inbox(self) -> httpx.Response:
+        return await self.http.get("/messages")
+
+    @operation()
+    async def sent(self) -> httpx.Response:
+        return await self.http.get("/messages/sent")
+
+
+class Events(Writer):
+    async def open(self) -> None:
+        await super().open()
+        self.events = EventStream(self.world, self.http.headers["authorization"])
+        await self.events.open()
+
+    async def close(self) -> None:
+        await self.events.close()
+        await super().close()
+
+    @operation()
+    async def listen(self) -> int:
+        events = self.events.pushed()
+        for event in events:
+            self.saw(event, channel="websocket")
+        return len(events)
+
+
+class Questions(Writer):
+    @operation(title=keys())
+    async def ask(self, title: str) -> httpx.Response:
+        return await self.http.post("/ask", json={"title": title})
+
+
+class Chats(Starter):
+    """Agents that are talked to; runs are the positive control, as a chat leaves nothing to read later."""
+
+    @operation()
+    async def list_runs(self) -> httpx.Response:
+        return await self.http.get("/runs")
+
+    @operation(message=secrets())
+    async def chat(self, message: str) -> httpx.Response:
+        return await self.http.post("/chat", json={"messages": [message]})
+
+
+class Refusals(Starter):
+    @operation()
+    async def list_runs(self) -> httpx.Response:
+        return await self.http.get("/runs")
+
+    @operation(title=keys(), body=secrets(), may_fail=True)
+    async def write_in_purple(self, title: str, body: str) -> httpx.Response:
+        return await self.http.put(path_of(title), json={"body": body, "colour": "purple"})
+
+
+class Failures(Starter):
+    @operation()
+    async def list_runs(self) -> httpx.Response:
+        return await self.http.get("/runs")
+
+    @operation(may_fail=True, weight=3)
+    async def search_badly(self) -> httpx.Response:
+        return await self.http.get("/search", params={"pattern": "("})
