@@ -12,14 +12,16 @@
 from __future__ import annotations
 
 from pytest_ssot_isolation.provisioning.base import Provider, Wanted, obtain
+from pytest_ssot_isolation.provisioning.clickhouse.container import ContainerProvider
 from pytest_ssot_isolation.provisioning.clickhouse.database import ClickhouseDatabase as ClickhouseDatabase
 from pytest_ssot_isolation.provisioning.clickhouse.database import ClickhouseServer as ClickhouseServer
+from pytest_ssot_isolation.provisioning.clickhouse.dsn import DsnProvider
 from pytest_ssot_isolation.provisioning.clickhouse.embedded import EmbeddedProvider
 
 
 def providers() -> list[Provider[ClickhouseServer]]:
     """Return every way to ClickHouse."""
-    return [EmbeddedProvider()]
+    return [DsnProvider(), ContainerProvider(), EmbeddedProvider()]
 
 
 def lease(wanted: Wanted) -> ClickhouseServer:

@@ -80,12 +80,14 @@ class ClickhouseServer:
     Attributes:
         engine: Always ``clickhouse``.
         passed: Why each way before this one was passed over.
+        notes: What else the header of the run should say.
     """
 
     engine: Final = "clickhouse"
 
     def __init__(self, backend: Backend) -> None:
         self.passed: tuple[Attempt, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self._backend = backend
         self._tried: dict[str, bool] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import shutil
@@ -11,7 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,8 +20,8 @@ from urllib.parse import quote
 
 from pytest_ssot_isolation.errors import EngineForked, EngineInUse
 from pytest_ssot_isolation.provisioning.base import Wanted
+from pytest_ssot_isolation.provisioning.clickhouse import folders
 from pytest_ssot_isolation.provisioning.clickhouse.database import ClickhouseServer
-from pytest_ssot_isolation.provisioning.clickhouse.folders import claim_folder
 from pytest_ssot_isolation.provisioning.clickhouse.policies import Pool, Protections, config_file, users_file
 from pytest_ssot_isolation.provisioning.clickhouse.sql import identifier
 
@@ -51,14 +52,19 @@ class EmbeddedProvider:
         """Return why chDB cannot be used here, without loading its 533 MB; None when it can."""
         if find_spec("chdb") is None:
             return "chdb-core is not installed: pip install 'pytest-ssot-isolation[embedded]'"
+        with contextlib.suppress(PackageNotFoundError):
+            # Its versions are those of the ClickHouse within.
+            there = version("chdb-core")
+            if wanted.version and not f"{there}.".startswith(f"{wanted.version}."):
+                return f"chdb-core is version {there}, and {wanted.version} was asked for"
         return None
 
     def start(self, wanted: Wanted) -> ClickhouseServer:
         """Open the engine, or take the one that is open in this process."""
-        return ClickhouseServer(engine())
+        return ClickhouseServer(engine(wanted.folder))
 
 
-@contextmanager
+@contextlib.contextmanager
 def undisturbed_signals() -> Iterator[None]:
     """Put every signal's action and this thread's signal mask back to what they were on entry.
 
@@ -236,8 +242,11 @@ _engine: ChdbEngine | None = None
 _opening = threading.Lock()
 
 
-def engine() -> ChdbEngine:
+def engine(parent: Path | None = None) -> ChdbEngine:
     """Return this process's engine, opened at the first call and kept until the process ends.
+
+    Args:
+        parent: Where its folder is made at the first call; by default among the temporary files.
 
     Raises:
         EngineForked: This process was forked from one that had loaded chDB.
@@ -248,6 +257,6 @@ def engine() -> ChdbEngine:
     with _opening:
         # After a fork from a process that had only this module: chDB is not loaded here, so it may be opened.
         if _engine is None or _engine._process != os.getpid():
-            _engine = ChdbEngine(claim_folder())
+            _engine = ChdbEngine(folders.claim(parent))
             atexit.register(_engine.close)
         return _engine

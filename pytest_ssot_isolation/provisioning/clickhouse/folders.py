@@ -1,51 +1,70 @@
-"""A folder for each process's chDB: removed at its end, or by whoever comes next after it was killed."""
+"""A folder for each process's chDB: removed when the process ends, however it ends.
+
+In good order the process removes it; after ``kill -9`` a guardian process does, which waits for the lock that
+the system takes from the dead; and should the guardian be killed too, the next run.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
+from pytest_ssot_isolation.provisioning import locks
+
 _PREFIX: Final = "ssot-isolation-chdb-"
-_OWNED: list[int] = []  # Open for as long as the process lives: closing the file would give its lock away.
+_OWNER: Final = "owner.lock"
+_BEING_MADE: Final = 60  # Seconds after which a folder without an owner is nobody's.
+
+# The lock is asked for, not tried again and again: the guardian costs nothing while it waits. It runs without
+# site packages, so that it is up before a killed test can have left anything.
+_GUARD: Final = """
+import fcntl, os, shutil, sys
+folder = sys.argv[1]
+owner = os.open(os.path.join(folder, sys.argv[2]), os.O_RDWR)
+fcntl.lockf(owner, fcntl.LOCK_EX)
+shutil.rmtree(folder, ignore_errors=True)
+"""
 
 
-def claim_folder() -> Path:
-    """Return a new folder that is this process's for as long as it lives, and sweep those of dead ones."""
-    root = Path(tempfile.gettempdir())
-    sweep(root)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=root))
-    descriptor = os.open(folder / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.lockf(descriptor, fcntl.LOCK_EX)
-    _OWNED.append(descriptor)
+def claim(parent: Path | None = None) -> Path:
+    """Return a new folder, this process's for as long as it lives; folders of dead processes are removed.
+
+    Args:
+        parent: Where to make it; by default among the temporary files.
+    """
+    parent = parent or Path(tempfile.gettempdir())
+    sweep(parent)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=parent))
+    locks.share(folder / _OWNER, time.monotonic())  # Held, by not being given back, until the process ends.
+    subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _GUARD, str(folder), _OWNER],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
     return folder
 
 
-def sweep(root: Path) -> list[Path]:
-    """Remove the folders of this user whose process is gone, and return them.
-
-    A POSIX lock tells: the system frees it when its process dies, however it dies, a forked child does not
-    inherit it, and unlike a process id it is never given to somebody else.
-    """
+def sweep(parent: Path) -> list[Path]:
+    """Remove this user's folders whose process and guardian are both gone, and return them."""
     removed = []
-    for folder in root.glob(f"{_PREFIX}{os.getuid()}-*"):
+    for folder in parent.glob(f"{_PREFIX}{os.getuid()}-*"):
+        owner = folder / _OWNER
         try:
-            descriptor = os.open(folder / "owner", os.O_RDWR | os.O_CLOEXEC)
+            is_dead = locks.is_free(owner) and (
+                owner.exists() or time.time() - folder.stat().st_mtime > _BEING_MADE
+            )
         except OSError:
-            continue  # Being made or being removed right now.
-        if os.fstat(descriptor).st_ino in {os.fstat(owned).st_ino for owned in _OWNED}:
-            # lockf would succeed within this process, and closing would give the lock away.
-            _OWNED.append(descriptor)
-            continue
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            pass
-        else:
+            continue  # Its own process or guardian is just removing it.
+        if is_dead:
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
-        os.close(descriptor)
     return removed
