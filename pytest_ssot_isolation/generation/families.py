@@ -210,6 +210,9 @@ def _code(base: _Base) -> Iterator[Unit]:
 
 
 def _word(base: _Base) -> Iterator[Unit]:
+    yield (f"user:{base.text}",)
+    yield (f"{base.text}@example.test",)
+    yield (f"{base.text}:admin",)
     for word in WORDS:
         yield (f"{word}:{base.text}",)
         yield (f"{base.text}:{word}",)
@@ -217,7 +220,6 @@ def _word(base: _Base) -> Iterator[Unit]:
         yield (f"{word}{base.text}",)
         yield (f"{base.text}-{word}",)
         yield (f"{base.text}{word}",)
-    yield (f"{base.text}@example.test",)
     yield (f"{base.text}+tag",)
 
 

@@ -183,7 +183,8 @@ def problem_with(value: object) -> str | None:
     length = len(value)
     if length > MAX_ID_LENGTH:
         return f"must have at most {MAX_ID_LENGTH} characters, not {length}"
-    if control := _find_control(value):
+    # Nearly all ids are printable, which is quicker to ask.
+    if not value.isprintable() and (control := _find_control(value)):
         return f"must not hold a control character (U+{ord(control[0]):04X} at {control.start()})"
     if value.strip().lower() in PLACEHOLDERS:
         return "must not be a placeholder for a missing value"
