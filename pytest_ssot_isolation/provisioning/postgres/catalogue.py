@@ -79,12 +79,12 @@ class Emptying:
 
     Attributes:
         script: Empties every table, sets back every sequence.
-        seeds: The rows that the schema itself put in, by table.
+        seeds: The rows that the schema itself put in, by schema and table.
         is_complete: False when the rows are too many to be put back: make a new database instead.
     """
 
     script: str
-    seeds: dict[str, bytes] = field(default_factory=dict, repr=False)
+    seeds: dict[tuple[str, str], bytes] = field(default_factory=dict, repr=False)
     is_complete: bool = True
 
 
@@ -100,11 +100,12 @@ async def describe(connection: Connection, *, is_superuser: bool, as_left_by_sch
     tables = [row["name"] for row in found if row["kind"] == "r"]
     sequences = [row["name"] for row in found if row["kind"] == "S"]
     views = [row["name"] for row in found if row["kind"] == "m"]
-    seeds: dict[str, bytes] = {}
+    seeds: dict[tuple[str, str], bytes] = {}
     is_complete = True
     if as_left_by_schema:
         for table in await _filled(connection, tables):
-            seeds[table] = await _rows(connection, table)
+            schema, name = await connection.fetchval("SELECT parse_ident($1)", table)
+            seeds[schema, name] = await _rows(connection, schema, name)
         is_complete = sum(map(len, seeds.values())) <= SEED_LIMIT and (is_superuser or not seeds)
     starts = await _starts(connection, sequences, as_left_by_schema)
     return Emptying(_script(tables, starts, views, is_superuser), seeds, is_complete)
@@ -136,18 +137,12 @@ async def _filled(connection: Connection, tables: Sequence[str]) -> list[str]:
     return [tables[row["number"]] for row in await connection.fetch(each)]
 
 
-async def _rows(connection: Connection, table: str) -> bytes:
+async def _rows(connection: Connection, schema: str, table: str) -> bytes:
     from io import BytesIO
 
     rows = BytesIO()
-    schema, name = await _split(connection, table)
-    await connection.copy_from_table(name, schema_name=schema, output=rows, format="binary")
+    await connection.copy_from_table(table, schema_name=schema, output=rows, format="binary")
     return rows.getvalue()
-
-
-async def _split(connection: Connection, table: str) -> tuple[str, str]:
-    schema, name = await connection.fetchval("SELECT parse_ident($1)", table)
-    return schema, name
 
 
 async def _starts(connection: Connection, sequences: Sequence[str], as_left_by_schema: bool) -> list[str]:
@@ -189,9 +184,8 @@ async def empty(connection: Connection, how: Emptying, lock_timeout: float) -> N
         return
     async with connection.transaction():
         await connection.execute(f"{limit};\n{how.script}")
-        for table, rows in how.seeds.items():
-            schema, name = await _split(connection, table)
-            await connection.copy_to_table(name, schema_name=schema, source=_Source(rows), format="binary")
+        for (schema, table), rows in how.seeds.items():
+            await connection.copy_to_table(table, schema_name=schema, source=_Source(rows), format="binary")
 
 
 class _Source:
@@ -204,6 +198,10 @@ class _Source:
         return self._rows.pop() if self._rows else b""
 
 
-async def tables(connection: Connection) -> list[str]:
-    """Return the tables that hold rows, quoted, with their schema."""
-    return [row["name"] for row in await connection.fetch(_TABLES) if row["kind"] == "r"]
+async def tables(connection: Connection) -> set[tuple[str, str]]:
+    """Return the tables that can hold rows, by schema and name."""
+    found = await connection.fetch(
+        "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE relkind = 'r'"
+    )
+    return {(row["nspname"], row["relname"]) for row in found}

@@ -122,7 +122,11 @@ class PostgresServer:
     async def give_back(self, slot: Slot) -> tuple[Leftover, ...]:
         """Empty a database for the next test, or drop it when it is no longer what it was."""
         template = self._templates[slot.template]
-        leftovers, is_same = await slot.retire()
+        try:
+            leftovers, is_same = await slot.retire()
+        except BaseException:
+            self._background.start(self._drop(slot))
+            raise
         if is_same and slot.uses < USES:
             template.free.append(slot)
         else:

@@ -1,4 +1,4 @@
-"""One database on the server, handed to one test after another: emptied, watched, compared with its origin."""
+"""One database on the server, handed to one test after another: emptied, watched, compared with its start."""
 
 from __future__ import annotations
 
@@ -56,15 +56,16 @@ class Slot:
         self._watch: Connection | None = None
         self._watching = asyncio.Lock()
         self._working = asyncio.Lock()
+        self._own_pids: set[int] = set()
         self._users: list[str] = []
         self._fingerprint = ""
         self._emptying: dict[str, catalogue.Emptying] = {}
 
     async def learn(self, known: tuple[str, dict[str, catalogue.Emptying]] | None) -> Any:
         """Look at the database as its schema left it, or take over what is known of its template."""
-        connection = await self._connected()
+        connection, _ = await asyncio.gather(self._connected(), self._structure())
         if known is None:
-            fingerprint = await connection.fetchval(catalogue.FINGERPRINT)
+            fingerprint = await self._structure()
             emptying = await catalogue.describe(
                 connection, is_superuser=self._roles.is_superuser, as_left_by_schema=True
             )
@@ -72,20 +73,26 @@ class Slot:
         self._fingerprint, self._emptying = known
         return known
 
-    async def reset(self) -> str:
-        """Empty the database; returns the fingerprint of its structure."""
+    async def reset(self, fingerprint: str | None = None) -> None:
+        """Empty the database, whose structure has this fingerprint if that is known already."""
         async with self._working:
             connection = await self._connected()
-            fingerprint: str = await connection.fetchval(catalogue.FINGERPRINT)
+            fingerprint = fingerprint or await self._structure()
             how = self._emptying.get(fingerprint)
             if how is None:
                 left = self._emptying[self._fingerprint]
                 how = await catalogue.describe(
                     connection, is_superuser=self._roles.is_superuser, as_left_by_schema=False
                 )
-                now = set(await catalogue.tables(connection))
+                now = await catalogue.tables(connection)
                 how = catalogue.Emptying(how.script, {t: r for t, r in left.seeds.items() if t in now})
             await self._empty(connection, how)
+
+    async def _structure(self) -> str:
+        # On the connection for watching: setting session_replication_role, as emptying does, throws away a
+        # session's query plans, and planning this query takes ten times as long as running it.
+        async with self._watched() as watch:
+            fingerprint: str = await watch.fetchval(catalogue.FINGERPRINT)
             return fingerprint
 
     async def _empty(self, connection: Connection, how: catalogue.Emptying) -> None:
@@ -129,6 +136,7 @@ class Slot:
         async with self._watching:
             if self._watch is None or self._watch.is_closed():
                 self._watch = await self._connect(self._admin)
+                self._own_pids.add(self._watch.get_server_pid())
             yield self._watch
 
     async def apply(self, sql_or_path: str | Path) -> None:
@@ -172,29 +180,30 @@ class Slot:
             The sessions that had to be ended, and whether the next test can have it.
         """
         self.uses += 1
-        leftovers = await self.end_sessions()
+        async with self._watched():
+            pass  # Opened later, it would be taken for a session that the test left open.
+        # Two connections, so that neither question waits for the other's answer.
+        leftovers, fingerprint = await asyncio.gather(self.end_sessions(), self._structure())
+        if leftovers:
+            fingerprint = await self._structure()  # One of them may have changed it until its end.
         connection = await self._connected()
-        for user in self._users:
-            await connection.execute(f"DROP OWNED BY {user}; DROP ROLE {user}")
+        forget = [f"DROP OWNED BY {user}; DROP ROLE {user}" for user in self._users]
+        await connection.execute(";".join([*forget, self._roles.forget_settings]))
         self._users.clear()
-        await connection.execute(self._roles.forget_settings)
-        fingerprint = await self.reset()
+        await self.reset(fingerprint)
         is_same = fingerprint == self._fingerprint and self._emptying[fingerprint].is_complete
         return leftovers, is_same
 
     async def end_sessions(self) -> tuple[Leftover, ...]:
         """End every session in the database but the package's own, and name them."""
         connection = await self._connected()
-        own = [connection.get_server_pid()]
-        if self._watch is not None and not self._watch.is_closed():
-            own.append(self._watch.get_server_pid())
-        found = await connection.fetch(_LEFTOVERS, own)
+        found = await connection.fetch(_LEFTOVERS, self._own_pids)
         for pause in (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016):
             # A connection closed just now is still there for a moment.
             if not found or any(row["state"] not in ("idle", "") for row in found):
                 break
             await asyncio.sleep(pause)
-            found = await connection.fetch(_LEFTOVERS, own)
+            found = await connection.fetch(_LEFTOVERS, self._own_pids)
         if found:
             await self._end([row["pid"] for row in found])
         return tuple(
@@ -220,6 +229,7 @@ class Slot:
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connect(self._admin)
+            self._own_pids.add(self._connection.get_server_pid())
         return self._connection
 
     async def _connect(self, address: Address) -> Connection:
