@@ -19,18 +19,23 @@ class UserCache(Generic[Value]):
 
     def __init__(self, capacity: int = 1_000) -> None:
         self._capacity = capacity
+        self.changes = 0
         self._values: OrderedDict[tuple[tuple[str, str], str], Value] = OrderedDict()
 
     def get(self, context: UserExecutionContext, name: str) -> Value | None:
         return self._values.get((context.key, name))
 
-    def put(self, context: UserExecutionContext, name: str, value: Value) -> None:
+    def put(self, context: UserExecutionContext, name: str, value: Value, *, since: int) -> None:
+        """Keep a value that was asked for when ``changes`` was ``since``, unless it may be stale by now."""
+        if since != self.changes:
+            return
         self._values[context.key, name] = value
         self._values.move_to_end((context.key, name))
         if len(self._values) > self._capacity:
             self._values.popitem(last=False)
 
     def drop(self, context: UserExecutionContext, name: str) -> None:
+        self.changes += 1
         self._values.pop((context.key, name), None)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,24 +44,24 @@ class NoteStore:
             raise Refused(self._problems.text("colour", f"{note.colour} for {note.body!r}"))
         if not note.title or len(note.title) > LONGEST_TITLE:
             raise Refused(self._problems.text("title", f"{len(note.title)} characters"))
-        self._forget(context, note.title)
-        async with self._connections.transaction(context) as connection:
-            await connection.execute(
-                "INSERT INTO note (title, body, colour) VALUES ($1, $2, $3)"
-                " ON CONFLICT (tenant_id, user_id, title)"
-                " DO UPDATE SET body = excluded.body, colour = excluded.colour",
-                note.title,
-                note.body,
-                note.colour,
-            )
-        self._forget(context, note.title)
+        with self._changing(context, note.title):
+            async with self._connections.transaction(context) as connection:
+                await connection.execute(
+                    "INSERT INTO note (title, body, colour) VALUES ($1, $2, $3)"
+                    " ON CONFLICT (tenant_id, user_id, title)"
+                    " DO UPDATE SET body = excluded.body, colour = excluded.colour",
+                    note.title,
+                    note.body,
+                    note.colour,
+                )
 
     async def get(self, context: UserExecutionContext, title: str) -> Note:
         """Return a note, from memory when it was read before."""
         known = self._read.get(context, title)
         if known is None:
+            since = self._read.changes
             known = await self.look_up(context, title)
-            self._read.put(context, title, known)
+            self._read.put(context, title, known, since=since)
         return known
 
     async def look_up(self, context: UserExecutionContext, title: str) -> Note:
@@ -72,10 +74,9 @@ class NoteStore:
 
     async def delete(self, context: UserExecutionContext, title: str) -> None:
         """Forget a note."""
-        self._forget(context, title)
-        async with self._connections.transaction(context) as connection:
-            gone = await connection.fetchval("DELETE FROM note WHERE title = $1 RETURNING true", title)
-        self._forget(context, title)
+        with self._changing(context, title):
+            async with self._connections.transaction(context) as connection:
+                gone = await connection.fetchval("DELETE FROM note WHERE title = $1 RETURNING true", title)
         if not gone:
             raise NotFound("no such note")
 
@@ -83,8 +84,9 @@ class NoteStore:
         """Return all notes of the user, the oldest first."""
         known = self._pages.get(context, "notes")
         if known is None:
+            since = self._pages.changes
             known = await self._select(context, "SELECT title, body, colour FROM note ORDER BY place")
-            self._pages.put(context, "notes", known)
+            self._pages.put(context, "notes", known, since=since)
         return known
 
     async def count(self, context: UserExecutionContext) -> int:
@@ -123,7 +125,16 @@ class NoteStore:
         async with self._connections.transaction(context) as connection:
             return [Note(**row) for row in await connection.fetch(statement, *arguments)]
 
+    @contextmanager
+    def _changing(self, context: UserExecutionContext, title: str) -> Iterator[None]:
+        # Forgotten before the write, so that nobody reads the old note from memory; and after it, however
+        # it ended, so that what a reader found in between is not kept.
+        self._forget(context, title)
+        try:
+            yield
+        finally:
+            self._forget(context, title)
+
     def _forget(self, context: UserExecutionContext, title: str) -> None:
-        # Before a write, so that nobody reads the old note from memory; after it, for a reader in between.
         self._read.drop(context, title)
         self._pages.drop(context, "notes")

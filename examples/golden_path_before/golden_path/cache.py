@@ -19,18 +19,23 @@ class Cache(Generic[Value]):
 
     def __init__(self, capacity: int = 1_000) -> None:
         self._capacity = capacity
+        self.changes = 0
         self._values: OrderedDict[str, Value] = OrderedDict()
 
     def get(self, key: str) -> Value | None:
         return self._values.get(key)
 
-    def put(self, key: str, value: Value) -> None:
+    def put(self, key: str, value: Value, *, since: int) -> None:
+        """Keep a value that was asked for when ``changes`` was ``since``, unless it may be stale by now."""
+        if since != self.changes:
+            return
         self._values[key] = value
         self._values.move_to_end(key)
         if len(self._values) > self._capacity:
             self._values.popitem(last=False)
 
     def drop(self, key: str) -> None:
+        self.changes += 1
         self._values.pop(key, None)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,26 +45,26 @@ class NoteStore:
             raise Refused(self._problems.text("colour", f"{note.colour} for {note.body!r}"))
         if not note.title or len(note.title) > LONGEST_TITLE:
             raise Refused(self._problems.text("title", f"{len(note.title)} characters"))
-        self._forget(context, note.title)
-        async with self._connections.transaction(context) as connection:
-            is_new = await connection.fetchval(
-                "INSERT INTO note (title, body, colour) VALUES ($1, $2, $3)"
-                " ON CONFLICT (tenant_id, user_id, title)"
-                " DO UPDATE SET body = excluded.body, colour = excluded.colour"
-                " RETURNING xmax = 0",
-                note.title,
-                note.body,
-                note.colour,
-            )
+        with self._changing(context, note.title):
+            async with self._connections.transaction(context) as connection:
+                is_new = await connection.fetchval(
+                    "INSERT INTO note (title, body, colour) VALUES ($1, $2, $3)"
+                    " ON CONFLICT (tenant_id, user_id, title)"
+                    " DO UPDATE SET body = excluded.body, colour = excluded.colour"
+                    " RETURNING xmax = 0",
+                    note.title,
+                    note.body,
+                    note.colour,
+                )
         self._number += is_new
-        self._forget(context, note.title)
 
     async def get(self, context: UserExecutionContext, title: str) -> Note:
         """Return a note, from memory when it was read before."""
         known = self._read.get(title)
         if known is None:
+            since = self._read.changes
             known = await self.look_up(context, title)
-            self._read.put(title, known)
+            self._read.put(title, known, since=since)
         return known
 
     async def look_up(self, context: UserExecutionContext, title: str) -> Note:
@@ -75,11 +77,10 @@ class NoteStore:
 
     async def delete(self, context: UserExecutionContext, title: str) -> None:
         """Forget a note."""
-        self._forget(context, title)
-        async with self._connections.transaction(context) as connection:
-            gone = await connection.fetchval("DELETE FROM note WHERE title = $1 RETURNING true", title)
+        with self._changing(context, title):
+            async with self._connections.transaction(context) as connection:
+                gone = await connection.fetchval("DELETE FROM note WHERE title = $1 RETURNING true", title)
         self._number -= bool(gone)
-        self._forget(context, title)
         if not gone:
             raise NotFound("no such note")
 
@@ -87,8 +88,9 @@ class NoteStore:
         """Return all notes of the user, the oldest first."""
         known = self._pages.get(_page_key(context))
         if known is None:
+            since = self._pages.changes
             known = await self._select(context, "SELECT title, body, colour FROM note ORDER BY place")
-            self._pages.put(_page_key(context), known)
+            self._pages.put(_page_key(context), known, since=since)
         return known
 
     async def count(self, context: UserExecutionContext) -> int:
@@ -127,8 +129,17 @@ class NoteStore:
         async with self._connections.transaction(context) as connection:
             return [Note(**row) for row in await connection.fetch(statement, *arguments)]
 
+    @contextmanager
+    def _changing(self, context: UserExecutionContext, title: str) -> Iterator[None]:
+        # Forgotten before the write, so that nobody reads the old note from memory; and after it, however
+        # it ended, so that what a reader found in between is not kept.
+        self._forget(context, title)
+        try:
+            yield
+        finally:
+            self._forget(context, title)
+
     def _forget(self, context: UserExecutionContext, title: str) -> None:
-        # Before a write, so that nobody reads the old note from memory; after it, for a reader in between.
         self._read.drop(title)
         self._pages.drop(_page_key(context))
 

@@ -1,12 +1,13 @@
 -- Run by the owner of the schema. The application connects as another role, which owns nothing here
--- and is neither superuser nor BYPASSRLS.
+-- and is neither superuser nor BYPASSRLS; it gets its rights by ALTER DEFAULT PRIVILEGES.
 --
 -- Each table says by its defaults who writes a row: the user whom the connection is bound to.
+-- A place is for the order only and never shown, since it counts over all users.
 
 CREATE TABLE note (
     tenant_id text NOT NULL DEFAULT current_setting('app.tenant_id', true),
     user_id   text NOT NULL DEFAULT current_setting('app.user_id', true) CHECK (user_id <> ''),
-    place     bigint GENERATED ALWAYS AS IDENTITY,  -- for the order only, never shown: it counts all users
+    place     bigint GENERATED ALWAYS AS IDENTITY,
     title     text NOT NULL CHECK (char_length(title) BETWEEN 1 AND 120),
     body      text NOT NULL,
     colour    text NOT NULL DEFAULT 'white' CHECK (colour IN ('white', 'yellow', 'green')),
