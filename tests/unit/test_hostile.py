@@ -353,3 +353,10 @@ def test_json_and_utf8_carry_each_id() -> None:
     for user in sweep(seeded(), NONCE, 280):
         assert json.loads(json.dumps(user.user_id)) == user.user_id
         assert user.user_id.encode().decode() == user.user_id
+
+
+def test_another_nonce_changes_nothing_but_the_nonce() -> None:
+    for seed in range(30):
+        one, other = (identities(seeded(seed), nonce, 5) for nonce in (NONCE, "7zz01"))
+        assert [user.user_id for user in other] == [user.user_id.replace(NONCE, "7zz01") for user in one]
+        assert key_pool(seeded(), one) == key_pool(seeded(), other)
