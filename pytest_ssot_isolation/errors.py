@@ -26,6 +26,21 @@ class Refused(IsolationError):
 class ReplayMismatch(IsolationError):
     """A recorded example did not run as it was recorded."""
 
+    @classmethod
+    def at_step(cls, recorded: tuple[tuple[int, int], ...], ran: tuple[tuple[int, int], ...]) -> ReplayMismatch:
+        """The error for two traces that part."""
+        pairs = zip(recorded, ran, strict=False)
+        step = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(recorded), len(ran)))
+
+        def told(trace: tuple[tuple[int, int], ...]) -> str:
+            return f"user {trace[step][0]}, task {trace[step][1]}" if step < len(trace) else "the end"
+
+        return cls(
+            f"The example did not run as it was recorded: at step {step} it was {told(recorded)}, now it is "
+            f"{told(ran)}.\nTo fix this, replay it with the code it was recorded with, or run the check anew: "
+            "the application takes other steps today."
+        )
+
 
 class LeakFound(AssertionError, IsolationError):
     """One user saw, changed or disturbed another's things.

@@ -29,7 +29,7 @@ def adapter_of(kind: type) -> Adapter | None:
     return None
 
 
-def is_response(kind: type) -> bool:
+def is_response(kind: Any) -> bool:
     """Tell whether a class is an HTTP response."""
     return adapter_of(kind) is _response
 

@@ -23,13 +23,20 @@ _OWNERS_KEPT = 4
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# What a time of a canary is as a number: from, below, microseconds in a unit.
+_EPOCHS = ((10**8, 10**10, 10**6), (10**11, 10**13, 10**3), (10**14, 10**16, 1))
 _NUMBER = re.compile(rb"\d+(?:\.\d+)?")
 _GROUPED = re.compile(rb"(?<![\d,])\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])")
 _PHONE = re.compile(rb"\d{3}[) .-]{0,3}\d{3}[ .-]{0,2}\d{4}")
+_PHONE_MARKS = (b"9999999", b"999-9999", b"999 9999", b"999.9999")
 _ISO = re.compile(
-    rb"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[Zz]| ?[+-]\d\d(?::?\d\d)?)?)?", re.ASCII
+    rb"(?:19\d\d|200\d|2010)-\d\d-\d\d(?:[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[Zz]| ?[+-]\d\d(?::?\d\d)?)?)?", re.ASCII
 )
 _MAIL_DATE = re.compile(rb"\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d(?: (?:GMT|UTC|[+-]\d{4}))?")
+_MARKS = bytes(
+    ord("9") if chr(octet).isdecimal() and octet < 128 else octet if octet in b"-:.," else ord(" ")
+    for octet in range(256)
+)
 _NOT_DIGIT = bytes(sorted(set(range(256)) - set(b"0123456789")))
 
 
@@ -59,10 +66,11 @@ Place = tuple[int, int, Hit]
 class Known:
     """The learnt canaries of a check, the latest `KEPT` of each sort."""
 
-    __slots__ = ("_days", "_heads", "_instants", "_kinds", "_lengths", "_phones", "_short", "numbers")
+    __slots__ = ("_days", "_heads", "_instants", "_kinds", "_least", "_lengths", "_numbers", "_phones", "_short")
 
     def __init__(self) -> None:
-        self.numbers: dict[int | Decimal, tuple[Hit, ...]] = {}
+        self._numbers: dict[int | Decimal, tuple[Hit, ...]] = {}
+        self._least = 9  # digits of a time in seconds since 1970
         self._instants: dict[int, tuple[Hit, ...]] = {}
         self._days: dict[date, tuple[Hit, ...]] = {}
         self._phones: dict[bytes, tuple[Hit, ...]] = {}
@@ -82,13 +90,13 @@ class Known:
         elif isinstance(value, date):
             _add(self._days, value, hit)
         elif isinstance(value, Decimal):
-            _add(self.numbers, value, hit)
+            self._learn_number(value, hit)
             places = value.as_tuple().exponent
             if isinstance(places, int) and places < 0:
-                _add(self.numbers, int(value.scaleb(-places)), _form(hit, "unscaled"))
+                self._learn_number(int(value.scaleb(-places)), _form(hit, "unscaled"))
         elif isinstance(value, int):
             if value < 1 << 61:
-                _add(self.numbers, value, hit)
+                self._learn_number(value, hit)
         elif canary.kind == "phone" and isinstance(value, str):
             _add(self._phones, value[-10:].encode(), hit)
 
@@ -118,17 +126,27 @@ class Known:
     @property
     def reads_text(self) -> bool:
         """Whether `places` has anything to look for."""
-        return bool(self.numbers or self._instants or self._days or self._phones)
+        return bool(self._numbers or self._instants or self._days or self._phones)
 
     def at_number(self, value: int | Decimal) -> tuple[Hit, ...]:
         """Whose secret a number is: nobody's, one's, or, for narrow kinds, that of several."""
-        return self.numbers.get(value, ())
+        found = self._numbers.get(value, ())
+        if found or not self._instants:
+            return found
+        for low, high, unit in _EPOCHS:
+            if low <= value < high:
+                micros = value * unit
+                return tuple(
+                    Hit(hit.user, hit.slot, hit.kind, hit.weak, f"epoch {hit.form}".strip())
+                    for hit in (self._instants.get(int(micros), ()) if micros == int(micros) else ())
+                )
+        return ()
 
     def at_float(self, value: float) -> tuple[Hit, ...]:
         """Whose secret a float is; infinities and NaN are nobody's."""
-        if not self.numbers or not -1e18 < value < 1e18:
+        if not (self._numbers or self._instants) or not -1e18 < value < 1e18:
             return ()
-        return self.numbers.get(Decimal(repr(value)), ())
+        return self.at_number(Decimal(repr(value)))
 
     def at_instant(self, value: datetime) -> tuple[Hit, ...]:
         """Whose secret a time is; one without a zone counts as UTC."""
@@ -149,32 +167,40 @@ class Known:
 
     def places(self, raw: bytes) -> Iterator[Place]:
         """Find learnt numbers, times, days and phone numbers in a text."""
-        if self.numbers:
-            yield from self._number_places(raw)
-        if (self._instants or self._days) and b"-" in raw:
-            for match in _ISO.finditer(raw):
-                yield from _placed(match, self._at_iso(match[0].decode()))
-        if self._instants and b":" in raw:
+        # Patterns are slow where they must be tried at each character; fixed marks are found fast.
+        marks = raw.translate(_MARKS)
+        if b"999" not in marks:
+            return
+        if self._numbers or self._instants:
+            yield from self._number_places(raw, marks)
+        if self._instants or self._days:
+            for begin in _found(marks, b"9999-99-99"):
+                if match := _ISO.match(raw, begin):
+                    yield from _placed(match, self._at_iso(match[0].decode()))
+        if self._instants and b" 9999 99:99:99" in marks:
             for match in _MAIL_DATE.finditer(raw):
                 yield from _placed(match, self._at_mail_date(match[0].decode()))
-        if self._phones:
+        if self._phones and any(mark in marks for mark in _PHONE_MARKS):
             for match in _PHONE.finditer(raw):
                 yield from _placed(match, self._phones.get(match[0].translate(None, _NOT_DIGIT), ()))
             # A country code in front, without a sign between, hides the ten digits from the pattern.
             for match in re.finditer(rb"(?<!\d)1(\d{10})(?!\d)", raw):
                 yield from _placed(match, self._phones.get(match[1], ()))
 
-    def _number_places(self, raw: bytes) -> Iterator[Place]:
-        for match in _NUMBER.finditer(raw):
-            digits = match[0]
-            if 4 <= len(digits) <= 40:
-                key = Decimal(digits.decode()) if b"." in digits else int(digits)
-                yield from _placed(match, self.numbers.get(key, ()))
-        if b"," in raw:
+    def _number_places(self, raw: bytes, marks: bytes) -> Iterator[Place]:
+        done = 0
+        for begin in _found(marks, b"9" * self._least):
+            match = _NUMBER.match(raw, begin) if begin >= done else None
+            if match:
+                done = match.end()
+                if len(match[0]) <= 40:
+                    key = Decimal(match[0].decode()) if b"." in match[0] else int(match[0])
+                    yield from _placed(match, self.at_number(key))
+        if b",999" in marks:
             for match in _GROUPED.finditer(raw):
                 if len(match[0]) <= 40:
                     key = Decimal(match[0].replace(b",", b"").decode())
-                    yield from _placed(match, tuple(_form(h, "grouped") for h in self.numbers.get(key, ())))
+                    yield from _placed(match, tuple(_form(h, "grouped") for h in self._numbers.get(key, ())))
 
     def _at_iso(self, text: str) -> tuple[Hit, ...]:
         try:
@@ -189,6 +215,10 @@ class Known:
             return self.at_instant(parsedate_to_datetime(text))
         except (ValueError, TypeError):
             return ()
+
+    def _learn_number(self, value: int | Decimal, hit: Hit) -> None:
+        _add(self._numbers, value, hit)
+        self._least = min(self._least, len(str(int(value))))
 
     def _learn_token(self, token: bytes, hit: Hit) -> None:
         if len(token) < TOKEN_LENGTH:
@@ -210,11 +240,6 @@ class Known:
         _add(self._instants, micros, hit)
         _add(self._instants, micros // 1000 * 1000, millis)
         _add(self._instants, micros // 1_000_000 * 1_000_000, seconds)
-        _add(self.numbers, micros, _form(hit, "epoch"))
-        _add(self.numbers, Decimal(f"{micros}e-6"), _form(hit, "epoch"))
-        _add(self.numbers, Decimal(f"{micros}e-3"), _form(hit, "epoch"))
-        _add(self.numbers, micros // 1000, Hit(hit.user, hit.slot, hit.kind, True, "epoch milliseconds"))
-        _add(self.numbers, micros // 1_000_000, Hit(hit.user, hit.slot, hit.kind, True, "epoch seconds"))
 
 
 def _add(table: dict[Key, tuple[Hit, ...]], key: Key, hit: Hit) -> None:
@@ -232,6 +257,13 @@ def _trim(table: dict[Key, Kept]) -> None:
     if len(table) >= KEPT:
         for key in list(islice(table, KEPT // 4)):
             del table[key]
+
+
+def _found(text: bytes, mark: bytes) -> Iterator[int]:
+    begin = text.find(mark)
+    while begin >= 0:
+        yield begin
+        begin = text.find(mark, begin + len(mark))
 
 
 def _form(hit: Hit, form: str) -> Hit:

@@ -73,8 +73,7 @@ def succeeded(value: object) -> bool:
     """Tell whether an answer, seen form or not, is a success: an exception is none, nor HTTP from 400 on."""
     if isinstance(value, BaseException):
         return False
-    kind: type = type(value)
-    if is_response(kind):
+    if is_response(type(value)):
         return int(value.status_code) < 400  # type: ignore[attr-defined]
     if isinstance(value, dict):
         if "status" in value and "headers" in value and "body" in value:

@@ -13,7 +13,7 @@ from uuid import UUID
 from pytest_ssot_isolation.model.canary import ALPHABET, CUT_LENGTH, TOKEN_LENGTH, UUID_MARK, Canary
 from pytest_ssot_isolation.model.known import Hit, Known, Place
 from pytest_ssot_isolation.model.payload import as_seen, leaves
-from pytest_ssot_isolation.model.unwrap import RUN_LENGTH, layers, runs
+from pytest_ssot_isolation.model.unwrap import is_quiet, layers, runs
 
 DEPTH = 3
 """Layers of encoding that are taken off."""
@@ -198,7 +198,11 @@ class Scanner:
 
     def _text(self, text: str, parent: _Parent, found: dict[Sighting, None]) -> None:
         raw = _encoded(text)
-        if len(raw) < RUN_LENGTH and b"cq" not in raw.lower() and not self._known.reads_text:
+        if len(raw) == TOKEN_LENGTH and raw[:2] == b"cq":
+            if owner := self._recogniser.owner_of_token(raw):
+                _tell(found, Hit(*owner, self._known.kind_of(*owner)), parent, "plain")
+                return
+        elif not self._known.reads_text and is_quiet(raw):
             return
         for hit, encoding in self._hits(raw):
             _tell(found, hit, parent, encoding)
@@ -234,7 +238,7 @@ class Scanner:
             begin = low.find(b"cq", begin + 1)
         for start, end in long_runs:
             run = low[start:end]
-            for match in _BIG_INT.finditer(run):
+            for match in _BIG_INT.finditer(run) if end - start >= 19 else ():
                 for hit in self._owned(self._recogniser.owner_of_int(int(match[0])), "int"):
                     yield start + match.start(), start + match.end(), hit
             if b"4ccc" in run:
@@ -242,7 +246,7 @@ class Scanner:
                     number = int(match[0].replace(b"-", b""), 16)
                     for hit in self._owned(self._recogniser.owner_of_uuid(number), "uuid"):
                         yield start + match.start(), start + match.end(), hit
-        if _MARK in raw or _MARK_LITTLE in raw:
+        if not raw.isascii() and (_MARK in raw or _MARK_LITTLE in raw):
             yield from self._binary_uuids(raw)
         if self._known.reads_text:
             yield from self._known.places(raw)

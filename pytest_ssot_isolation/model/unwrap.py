@@ -8,8 +8,8 @@ from binascii import Error, a2b_base64, unhexlify
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
-RUN_LENGTH = 18
-"""Letters, digits and base64 signs in a row below which nothing encoded, and no whole token, can hide."""
+RUN_LENGTH = 19
+"""Letters, digits and base64 signs in a row below which nothing encoded, and no wide number, can hide."""
 LARGEST = 4 << 20
 """Bytes that are unpacked at most; what is compressed may be a bomb."""
 
@@ -31,7 +31,7 @@ def runs(raw: bytes) -> list[tuple[int, int]]:
     """
     mapped = raw.translate(_MAP)
     begin = mapped.find(_RUN)
-    found = []
+    found: list[tuple[int, int]] = []
     while begin >= 0:
         end = mapped.find(b" ", begin + RUN_LENGTH)
         if end < 0:
@@ -69,12 +69,17 @@ def layers(raw: bytes, long_runs: list[tuple[int, int]]) -> Iterator[tuple[str, 
 
 
 def _from_run(run: bytes) -> Iterator[tuple[str, bytes]]:
-    if len(run) == 36 and run[8] == run[13] == run[18] == run[23] == 0x2D:
-        return  # a UUID: the commonest long run there is, and nothing inside
+    if _is_uuid(run):
+        return
     for match in _HEX.finditer(run):
         digits = match[0]
-        yield "hex", unhexlify(digits[: len(digits) & ~1])
-        yield "hex", unhexlify(digits[1 : 1 + (len(digits) - 1 & ~1)])
+        # An odd one may be of what stands in front.
+        for offset in range(1 + len(digits) % 2):
+            inner = unhexlify(digits[offset : len(digits) - (len(digits) - offset) % 2])
+            if _telling(inner):
+                yield "hex", inner
+        if len(digits) == len(run):
+            return
     name = "base64url" if b"-" in run or b"_" in run else "base64"
     signs = run.translate(_URLSAFE)
     for offset in range(4):
@@ -86,12 +91,40 @@ def _from_run(run: bytes) -> Iterator[tuple[str, bytes]]:
             inner = a2b_base64(part + b"=" * (-len(part) % 4))
         except Error:  # pragma: no cover - the length and the signs are right
             continue
-        if offset == 0 or inner.isascii() or inner[:2] == b"\x1f\x8b" or inner[:1] == b"\x78" or _told(inner):
+        if _telling(inner):
             yield name, inner
 
 
-def _told(inner: bytes) -> bool:
-    return b"cq" in inner.lower() or b"\x4c\xcc\x8c" in inner
+def _telling(inner: bytes) -> bool:
+    """Tell whether a decoding can lead anywhere: most of what looks encoded is not, and gives noise."""
+    return (
+        inner.isascii()
+        or inner[:2] == b"\x1f\x8b"
+        or inner[:1] == b"\x78"
+        or b"cq" in inner.lower()
+        or b"\x4c\xcc\x8c" in inner
+        or b"\xcc\x4c\x8c" in inner
+        or inner.translate(_MAP).find(_RUN) >= 0
+    )
+
+
+def _is_uuid(run: bytes) -> bool:
+    """Tell a UUID, the commonest long run there is, with nothing encoded inside."""
+    return len(run) == 36 and run[8] == run[13] == run[18] == run[23] == 0x2D
+
+
+def is_quiet(raw: bytes) -> bool:
+    """Tell whether there is neither a token, a long run nor an escape in a text: most texts are so."""
+    if _is_uuid(raw) and raw[14:18].lower() != b"4ccc":
+        return b"cq" not in raw.lower()
+    return (
+        b"cq" not in raw.lower()
+        and b"\\" not in raw
+        and b"%" not in raw
+        and b"&" not in raw
+        and b"\0" not in raw
+        and (len(raw) < RUN_LENGTH or raw.translate(_MAP).find(_RUN) < 0)
+    )
 
 
 def _inflated(name: str, raw: bytes, window: int) -> Iterator[tuple[str, bytes]]:

@@ -1,0 +1,108 @@
+"""From what a hunt counted and found to one report with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pytest_ssot_isolation.model.report import Report
+from pytest_ssot_isolation.model.verdict import Finding, Verdict
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.engine.ask import Ask
+    from pytest_ssot_isolation.engine.search import Hunt
+
+SEVERITIES = {"hint": 1, "low": 2, "leak": 3}
+
+
+def conclude(
+    hunt: Hunt, ask: Ask, *, test: str, seconds: float, eager: bool, replayed: bool = False
+) -> Report:
+    """Say what one check came to.
+
+    Args:
+        hunt: A hunt that has ended.
+        ask: What it was asked to do.
+        test: Id of the test that asked.
+        seconds: What it took.
+        eager: Whether the application asked for eager tasks, which were started lazily.
+        replayed: Whether one recorded example was run instead of a hunt.
+    """
+    tally = hunt.tally
+    failing = [f for f in hunt.findings if SEVERITIES[f.severity] >= ask.fail_on]
+    never = [] if replayed else list(_never_succeeded(hunt, ask))
+    reasons = [] if replayed else list(_reasons(hunt, ask, never))
+    if failing:
+        verdict = Verdict.LEAK
+    elif reasons:
+        verdict = Verdict.INCONCLUSIVE
+    else:
+        verdict = Verdict.CLEAN
+    return Report(
+        verdict=verdict,
+        findings=_sorted(hunt.findings),
+        subject=", ".join(cls.__name__ for cls in ask.surfaces),
+        test=test,
+        examples=tally.examples,
+        calls=tally.calls,
+        seconds=seconds,
+        controls=len(tally.controls),
+        never_called=tuple(name for name, _ in never),
+        refused_ids=tuple(tally.refused),
+        reasons=tuple(reasons),
+        notes=tuple(_notes(hunt, ask, eager, replayed)),
+        seed=ask.seed,
+        oracles=ask.oracles,
+    )
+
+
+def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda f: (-SEVERITIES[f.severity], len(f.calls) or 99)))
+
+
+def _never_succeeded(hunt: Hunt, ask: Ask) -> Iterable[tuple[str, str]]:
+    for cls in dict.fromkeys(ask.dealt(ask.users)):
+        for name, operation in ask.operations[cls].items():
+            key = (cls.__name__, name)
+            if not operation.may_fail and not hunt.tally.succeeded[key]:
+                yield f"{cls.__name__}.{name}", hunt.tally.first_error.get(key, "it was never called")
+
+
+def _reasons(hunt: Hunt, ask: Ask, never: list[tuple[str, str]]) -> Iterable[str]:
+    tally = hunt.tally
+    if tally.examples and tally.cut_short == tally.examples:
+        text = next(iter(tally.troubles), "")
+        yield f"every example was cut short. The first: {text}"
+        return
+    if not tally.examples:
+        yield "no example was run: every id that was drawn was refused at sign-in"
+        return
+    for name, error in never:
+        yield (
+            f"{name} never succeeded, so nothing is known of it. Its first error: {error}. Mend the surface, or "
+            "declare it with @operation(may_fail=True)"
+        )
+    if ask.plants and not tally.controls:
+        yield (
+            "no owner saw an own secret again, so nobody could have seen a foreign one either. Give the surface an "
+            "operation that reads back what was written"
+        )
+
+
+def _notes(hunt: Hunt, ask: Ask, eager: bool, replayed: bool) -> Iterable[str]:
+    tally = hunt.tally
+    if not replayed and not hunt.findings and (early := hunt.budget.ended_early(tally.examples)):
+        yield early
+    if ask.compares and not hunt.starts.are_equal:
+        yield (
+            "noninterference, integrity and availability are inconclusive: two runs had no equal start. Give "
+            "world=, a factory that makes the application anew, or reset="
+        )
+    if tally.refused:
+        yield f"the application refused these ids at sign-in: {', '.join(tally.refused)}"
+    if eager:
+        yield "the application asks for eager tasks; they were started lazily, so that each step could be ordered"
+    if tally.cut_short and tally.cut_short < tally.examples:
+        text = next(iter(tally.troubles), "").partition("\n")[0]
+        yield f"{tally.cut_short} of {tally.examples} examples were cut short, the first with: {text}"
+    yield from tally.notes

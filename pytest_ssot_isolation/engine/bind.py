@@ -1,0 +1,170 @@
+"""From the forms of a call to the values it is made with, references included."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_ssot_isolation.model.arguments import Observed, Secrets
+from pytest_ssot_isolation.model.history import Bound, Planted
+from pytest_ssot_isolation.model.payload import select
+from pytest_ssot_isolation.model.program import Call, Key, Operation, Person, Result, Secret, Value
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.engine.script import Script
+    from pytest_ssot_isolation.model.canary import Canary, Mint
+    from pytest_ssot_isolation.model.cast import Cast
+
+_TAIL = re.compile(r"^(?P<head>(?:.*[_\-:/])?)(?P<tail>[0-9]+|[0-9a-f]{16,})$", re.DOTALL)
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$", re.IGNORECASE)
+
+
+class LeftOut(Exception):  # noqa: N818 - not an error: the call has nothing to refer to yet
+    """A call that cannot be made in this run."""
+
+
+@dataclass(slots=True)
+class Binder:
+    """Gives the calls of one run their values, and keeps what they returned.
+
+    Attributes:
+        script: The example.
+        cast: Who takes part.
+        mint: Makes canaries.
+        stand_ins: Values that an argument had in another run, by call and argument; where the
+            user whose result it was does not act in this run, a like value takes its place that
+            nobody's call returned.
+    """
+
+    script: Script
+    cast: Cast
+    mint: Mint
+    stand_ins: Mapping[tuple[int, str], object] = field(default_factory=dict)
+    planted: dict[tuple[int, int], Planted] = field(default_factory=dict)
+    _results: dict[tuple[int, str], dict[int, object]] = field(default_factory=dict)
+
+    def keep(self, call: Call, seen: object) -> None:
+        """Take down what a successful call returned, for calls that refer to it."""
+        self._results.setdefault((call.user, call.operation), {})[call.id] = seen
+
+    def bind(self, call: Call, operation: Operation) -> Bound:
+        """Give one call its values.
+
+        Raises:
+            LeftOut: It refers to a result that is not there.
+        """
+        values: list[tuple[str, object]] = []
+        references: list[tuple[str, int]] = []
+        substituted: set[str] = set()
+        canaries: list[tuple[str, Canary]] = []
+        forms = dict(call.arguments)
+        for name, form in call.arguments:
+            spec = operation.arguments[name]
+            value: object
+            match form:
+                case Key(index):
+                    value = self.cast.keys[index % len(self.cast.keys)]
+                case Value(index):
+                    pool = self.script.pools[call.operation, name]
+                    value = pool[index % len(pool)]
+                case Person(user):
+                    value = self.cast.contexts[user].user_id
+                case Secret(slot):
+                    if not isinstance(spec, Secrets):  # pragma: no cover - programs are made from the specs
+                        raise LeftOut
+                    canary = self.mint.mint(
+                        self.script.serial + call.user, slot, spec.kind, **dict(spec.shape)
+                    )
+                    canaries.append((name, canary))
+                    value = canary.value
+                case Result(owner, made_by, wanted):
+                    references.append((name, owner))
+                    path = spec.path if isinstance(spec, Observed) else None
+                    if self._acts(owner):
+                        value = self._result(owner, made_by, wanted, path)
+                    elif (call.id, name) in self.stand_ins:
+                        value = never_returned(self.stand_ins[call.id, name])
+                        substituted.add(name)
+                    else:
+                        raise LeftOut
+            values.append((name, value))
+        for name, canary in canaries:
+            spec = operation.arguments[name]
+            addressee = forms.get(spec.to) if isinstance(spec, Secrets) and spec.to else None
+            readers = frozenset({addressee.user} if isinstance(addressee, Person) else ())
+            self.planted[canary.user, canary.slot] = Planted(
+                canary=canary,
+                owner=call.user,
+                call=call.id,
+                argument=name,
+                readers=readers,
+                public=name in operation.publishes,
+            )
+        return Bound(
+            id=call.id,
+            user=call.user,
+            operation=call.operation,
+            arguments=tuple(values),
+            references=tuple(references),
+            substituted=frozenset(substituted),
+        )
+
+    def _acts(self, user: int) -> bool:
+        return any(call.user == user for call in self.script.program.calls)
+
+    def _result(self, owner: int, operation: str, wanted: int, path: str | None) -> object:
+        returned = self._results.get((owner, operation))
+        if not returned:
+            raise LeftOut
+        seen = returned[wanted] if wanted in returned else returned[next(reversed(returned))]
+        value = pick(seen, path)
+        if value is None:
+            raise LeftOut
+        return value
+
+
+def pick(seen: object, path: str | None) -> object:
+    """The value that ``observed`` refers to in an answer.
+
+    Without a path: a plain answer itself; of a mapping its ``id`` (for an answer over HTTP, that of
+    the body), since that is what a later call would use.
+    """
+    if path is None:
+        if not isinstance(seen, Mapping):
+            return seen
+        if {"status", "headers", "body"} <= seen.keys():
+            body = seen["body"]
+            return pick(body, None) if isinstance(body, Mapping) else body
+        return seen.get("id", seen)
+    for value in select(seen, path):
+        return value
+    return None
+
+
+def never_returned(value: object) -> object:
+    """A value of the same shape that no call returned, such as an id that does not exist.
+
+    Raises:
+        LeftOut: No such value can be made for sure: the shape is not understood, and a wrong one
+            could be refused for its form instead of for being unknown.
+    """
+    if isinstance(value, bool):
+        raise LeftOut
+    if isinstance(value, int):
+        return value + 1_000_003 if value < 2**30 else value ^ 0x5A5A5A5
+    if isinstance(value, uuid.UUID):
+        return uuid.UUID(int=value.int ^ 0x5A5A5A5A5A5A5A5A5A5A)
+    if isinstance(value, str):
+        if _UUID.fullmatch(value):
+            other = str(never_returned(uuid.UUID(value)))
+            return other.upper() if value.isupper() else other
+        if found := _TAIL.match(value):
+            tail = found["tail"]
+            if tail.isdigit():
+                return found["head"] + str(int(tail) + 1_000_003).zfill(len(tail))
+            turned = "".join("0123456789abcdef"[15 - int(letter, 16)] for letter in tail)
+            return found["head"] + turned
+    raise LeftOut

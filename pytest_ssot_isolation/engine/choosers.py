@@ -1,0 +1,125 @@
+"""Who goes on: a random walk that writes down its choices, or choices that were written down."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from pytest_ssot_isolation.model.schedule import CLOCK, Anchor, Position, Schedule
+
+CLOCK_SHARE = 0.05
+STICKINESS = (0.0, 0.0, 0.5, 0.9)
+
+
+class RandomWalk:
+    """Picks the next user at random, and writes down each choice that was not the natural one.
+
+    A uniform walk over the ready users beat priority-based scheduling and short lists of preemptions on
+    six of seven planted races; walks that like to stay find what needs long undisturbed stretches.
+
+    Args:
+        seed: Fixes all choices.
+    """
+
+    def __init__(self, seed: int | str) -> None:
+        self._random = random.Random(seed)
+        self._stay = self._random.choice(STICKINESS)
+        # Most walks settle everywhere and keep ticks apart: each of the two makes runs less alike,
+        # so a walk either uses it often or not at all.
+        self._flight = self._random.choice((0.0, 0.0, 0.2))
+        self._together = self._random.choice((0.0, 0.0, 0.3))
+        self._anchors: list[Anchor] = []
+        self._in_flight: list[Position] = []
+        self._shared: list[Position] = []
+
+    def choose(self, at: Position, users: Sequence[int]) -> int:
+        """Stay with the natural choice with the walk's own likelihood, else pick any."""
+        chosen = users[0]
+        if self._random.random() >= self._stay:
+            chosen = self._random.choice(users)
+            if chosen == CLOCK and self._random.random() >= CLOCK_SHARE * len(users):
+                chosen = users[0]
+        if chosen != users[0]:
+            self._anchors.append(Anchor(at, chosen))
+        return chosen
+
+    def leaves_in_flight(self, at: Position) -> bool:
+        """Now and then, in some walks."""
+        if self._flight and self._random.random() < self._flight:
+            self._in_flight.append(at)
+            return True
+        return False
+
+    def goes_together(self, at: Position) -> bool:
+        """Now and then, in some walks."""
+        if self._together and self._random.random() < self._together:
+            self._shared.append(at)
+            return True
+        return False
+
+    def hides(self, at: Position) -> frozenset[tuple[int, int]] | None:
+        """Not known beforehand."""
+        return None
+
+    def made(self) -> Schedule:
+        """The choices so far."""
+        return Schedule(
+            anchors=tuple(self._anchors), in_flight=tuple(self._in_flight), together=tuple(self._shared)
+        )
+
+
+class Recorded:
+    """Obeys choices that were written down, and is natural everywhere else.
+
+    Args:
+        schedule: The choices.
+        strict: Whether the run is the recorded one itself: then a pending reply is waited for with
+            patience, except where the record says that its lane was blocked.
+    """
+
+    def __init__(self, schedule: Schedule, *, strict: bool = False) -> None:
+        self._schedule = schedule
+        self._to = {anchor.at: anchor.to for anchor in schedule.anchors}
+        self._in_flight = frozenset(schedule.in_flight)
+        self._together = frozenset(schedule.together)
+        self._hidden = {blocked.at: frozenset(blocked.lanes) for blocked in schedule.blocked}
+        self._strict = strict
+        self._obeyed: set[Position] = set()
+        self._flown: set[Position] = set()
+        self._joined: set[Position] = set()
+
+    def choose(self, at: Position, users: Sequence[int]) -> int:
+        """Obey the anchor at this place, where its user can go on."""
+        wanted = self._to.get(at)
+        if wanted is not None and wanted in users and wanted != users[0]:
+            self._obeyed.add(at)
+            return wanted
+        return users[0]
+
+    def leaves_in_flight(self, at: Position) -> bool:
+        """Where it did so in the record."""
+        if at in self._in_flight:
+            self._flown.add(at)
+            return True
+        return False
+
+    def goes_together(self, at: Position) -> bool:
+        """Where it did so in the record."""
+        if at in self._together:
+            self._joined.add(at)
+            return True
+        return False
+
+    def hides(self, at: Position) -> frozenset[tuple[int, int]] | None:
+        """Where lanes were blocked in the record."""
+        if at in self._hidden:
+            return self._hidden[at]
+        return frozenset() if self._strict else None
+
+    def made(self) -> Schedule:
+        """The choices that came to pass; the others never had their place."""
+        return Schedule(
+            anchors=tuple(a for a in self._schedule.anchors if a.at in self._obeyed),
+            in_flight=tuple(p for p in self._schedule.in_flight if p in self._flown),
+            together=tuple(p for p in self._schedule.together if p in self._joined),
+        )

@@ -1,0 +1,338 @@
+"""The bench: asks each oracle that was named, and confirms before anything is reported."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_ssot_isolation.engine.script import Script
+from pytest_ssot_isolation.model.history import History, Outcome
+from pytest_ssot_isolation.model.program import Program, Result
+from pytest_ssot_isolation.model.schedule import NATURAL, Schedule
+from pytest_ssot_isolation.model.verdict import Finding, Judgement
+from pytest_ssot_isolation.oracles import canary
+from pytest_ssot_isolation.oracles.noninterference import (
+    Difference,
+    View,
+    compare,
+    finding_of,
+    is_contention,
+)
+from pytest_ssot_isolation.oracles.normal import Declarations, Place, is_id_like, is_moment
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.model.scan import Scanner
+
+
+class Rerun(Protocol):
+    """Runs a script once more from an equal start."""
+
+    def __call__(
+        self,
+        script: Script,
+        schedule: Schedule,
+        stand_ins: Mapping[tuple[int, str], object] | None = None,
+        strict: bool = False,
+    ) -> Awaitable[tuple[History, str] | None]:
+        """Give the history and the letters of its ids; None where an id was refused."""
+        ...
+
+
+@dataclass(slots=True)
+class Bench:
+    """The oracles of one check, and what they learnt of its fields.
+
+    Attributes:
+        oracles: Names of those that judge.
+        scanner: Recognises canaries.
+        declared: What the surfaces' authors declared.
+        noisy: Fields that differ between two runs that should be alike: times, random values.
+        serial: Fields that hold serial ids: told once, then taken for names.
+    """
+
+    oracles: frozenset[str]
+    scanner: Scanner
+    declared: Declarations
+    noisy: set[Place] = field(default_factory=set)
+    serial: set[Place] = field(default_factory=set)
+    _scanned: dict[int, Sequence[canary.Sighting]] = field(default_factory=dict)
+
+    def judge(self, history: History) -> Judgement:
+        """Ask the oracles that need one history only."""
+        for planted in history.planted.values():
+            self.scanner.learn(planted.canary)
+        findings: list[Finding] = []
+        controls: frozenset[int] = frozenset()
+        reason = ""
+        said = canary.judge(history, self.scanner.scan)
+        controls, reason = said.controls, said.reason
+        if "canary" in self.oracles:
+            findings += said.findings
+        return Judgement(findings=tuple(findings), reason=reason, controls=controls)
+
+    def redact(self, text: str, names: Callable[[int, int], str]) -> str:
+        """A text with canaries by name."""
+        return self.scanner.redact(text, names)
+
+    # -- runs compared -------------------------------------------------------------------------------
+
+    async def compare(
+        self, full: View, script: Script, rerun: Rerun, rng: random.Random, observer: int | None = None
+    ) -> list[Finding]:
+        """Run one observer alone, and report what that user saw differently beside the others.
+
+        Args:
+            full: The run beside the others.
+            script: Its script.
+            rerun: Runs a script again.
+            rng: Picks the observer.
+            observer: The observer, where it is known.
+        """
+        history = full.history
+        if history.trouble is not None:
+            return await self._trouble(full, script, rerun)
+        acting = [user for user in script.program.users if not history.sees_all(user)]
+        if not acting or len(script.program.users) < 2:
+            return []
+        who = rng.choice(acting) if observer is None else observer
+        if who not in acting:
+            return []
+        alone = _alone(script, history, who)
+        schedule = _of_users(history, frozenset(alone.program.users), who)
+        stand_ins = {
+            (call, name): value
+            for call, bound in history.bound.items()
+            for name, value in bound.arguments
+            if name in dict(bound.references)
+        }
+
+        async def solo() -> View | None:
+            made = await rerun(alone, schedule, stand_ins)
+            if made is None or made[0].trouble is not None:
+                return None
+            return View(history=made[0], nonce=made[1])
+
+        first = await solo()
+        if first is None:
+            return []
+        found, _ = self._compare(full, first, who)
+        found = self._shed_moments(found)
+        if not found:
+            return []
+        return await self._confirm(full, script, rerun, solo, first, who)
+
+    async def recheck(self, finding: Finding, full: View, script: Script, rerun: Rerun) -> Sequence[Finding]:
+        """Look for a finding of a comparison again, in another run."""
+        if finding.victim_index is None:
+            return []
+        candidates = [u for u in script.program.users if not full.history.sees_all(u)]
+        found: list[Finding] = []
+        for observer in candidates:
+            found += await self.compare(full, script, rerun, random.Random(0), observer)
+            if any(other.key == finding.key for other in found):
+                break
+        return found
+
+    def _compare(self, full: View, solo: View, who: int) -> tuple[list[Difference], set[Place]]:
+        return compare(
+            full, solo, who, self.declared, opaque=frozenset(self.serial), masked=frozenset(self.noisy)
+        )
+
+    def _shed_moments(self, found: list[Difference]) -> list[Difference]:
+        """Times differ between any two runs: such fields are noise from the first sight on."""
+        for difference in found:
+            if is_moment(difference.full) and is_moment(difference.solo):
+                self.noisy.add(difference.place)
+        return [difference for difference in found if difference.place not in self.noisy]
+
+    async def _confirm(
+        self,
+        full: View,
+        script: Script,
+        rerun: Rerun,
+        solo: Callable[[], Awaitable[View | None]],
+        first: View,
+        who: int,
+    ) -> list[Finding]:
+        """Two solos alike, the full run repeated, and the same call and field differing again."""
+        second = await solo()
+        if second is None:
+            return []
+        noise, _ = compare(first, second, who, self.declared, opaque=frozenset(self.serial))
+        for difference in noise:
+            self.noisy.add(difference.place)
+        found = self._shed_moments(self._compare(full, first, who)[0])
+        if not found:
+            return []
+        serial = self._serial_ids(full, first, who, found)
+        if serial is not None:
+            low, found = serial
+            if not found:
+                return low
+        else:
+            low = []
+        repeated = await rerun(script, full.history.schedule, None, True)
+        if repeated is None or repeated[0].trouble is not None:
+            return low
+        again = View(history=repeated[0], nonce=repeated[1])
+        same = {(d.call, d.path) for d in self._compare(again, second, who)[0]}
+        found = [d for d in found if (d.call, d.path) in same]
+        found = await self._not_contention(found, script, full.history, rerun)
+        findings = [
+            finding_of(difference, full.history, first.history, who, self.scanner.scan)
+            for difference in found
+        ]
+        wanted = [finding for finding in findings if finding.oracle in self.oracles]
+        return low + _sharpest(wanted)
+
+    def _serial_ids(
+        self, full: View, solo: View, who: int, found: list[Difference]
+    ) -> tuple[list[Finding], list[Difference]] | None:
+        """Fields that differ only as serial ids do: named like ids, and alike up to renaming."""
+        places = {
+            d.place for d in found
+            if is_id_like(d.place) and isinstance(d.full, int | str) and isinstance(d.solo, int | str)
+        }  # fmt: skip
+        if not places:
+            return None
+        left, _ = compare(
+            full,
+            solo,
+            who,
+            self.declared,
+            opaque=frozenset(self.serial | places),
+            masked=frozenset(self.noisy),
+        )
+        gone = {d.place for d in found} - {d.place for d in left}
+        fields = sorted(place for place in places if place in gone)
+        if not fields:
+            return None
+        is_first = not self.serial
+        self.serial.update(fields)
+        low = []
+        if is_first and "noninterference" in self.oracles:
+            operation, path = fields[0]
+            difference = next(d for d in found if d.place == fields[0])
+            low.append(
+                Finding(
+                    oracle="noninterference",
+                    severity="low",
+                    operation=operation,
+                    path=path,
+                    victim=full.history.principals[who].name,
+                    victim_index=who,
+                    index=difference.call,
+                    explanation=(
+                        f"{operation} answers with a serial number at {path or 'the top'}: it tells how many others "
+                        "there are. Declare it (opaque = "
+                        f'("{operation}:{path or "*"}",)) or fix it (random ids)'
+                    ),
+                )  # fmt: skip
+            )
+        return low, left
+
+    async def _not_contention(
+        self, found: list[Difference], script: Script, history: History, rerun: Rerun
+    ) -> list[Difference]:
+        """A failure that does not come when the same calls run one after another is no leak."""
+        failing = [d for d in found if d.ended and _failed(history, d)]
+        if not failing or history.schedule.faults:
+            return found
+        order = {o.call: o.began for o in history.observations if o.channel == "result"}
+        calls = tuple(sorted(script.program.calls, key=lambda call: order.get(call.id, 1 << 30)))
+        serially = script.doing(Program(calls=calls, sequential=True))
+        made = await rerun(serially, NATURAL)
+        if made is None:
+            return [d for d in found if d not in failing]
+        gone = {
+            d.call for d in failing
+            if is_contention(d) or (o := made[0].of_call(d.call)) is None or o.outcome is Outcome.OK
+        }  # fmt: skip
+        return [d for d in found if d.call not in gone]
+
+    async def _trouble(self, full: View, script: Script, rerun: Rerun) -> list[Finding]:
+        """A run that could not end: a finding where each of those users alone comes to an end."""
+        trouble = full.history.trouble
+        if trouble is None or "availability" not in self.oracles or trouble.kind not in ("deadlock", "stuck"):
+            return []
+        if len(trouble.users) < 2 and len(script.program.users) < 2:
+            return []
+        repeated = await rerun(script, full.history.schedule, None, True)
+        if repeated is None or repeated[0].trouble is None or repeated[0].trouble.kind != trouble.kind:
+            return []
+        for user in trouble.users:
+            alone = await rerun(_alone(script, full.history, user), NATURAL)
+            if alone is None or alone[0].trouble is not None:
+                return []
+        victim = trouble.users[0]
+        other = next((u for u in trouble.users if u != victim), None)
+        names = [p.name for p in full.history.principals]
+        return [
+            Finding(
+                oracle="availability",
+                victim=names[victim],
+                victim_index=victim,
+                offender=names[other] if other is not None else None,
+                offender_index=other,
+                operation=None,
+                channel="result",
+                path=trouble.kind,
+                explanation=f"calls of several users wait for each other for ever ({trouble.kind}); alone each "
+                f"of them ends. {trouble.text}",
+            )  # fmt: skip
+        ]
+
+
+def _failed(history: History, difference: Difference) -> bool:
+    answer = history.of_call(difference.call)
+    return answer is not None and answer.outcome is Outcome.FAILED
+
+
+def _sharpest(findings: Sequence[Finding]) -> list[Finding]:
+    """Each operation once; what was lost says more than that something differs."""
+    rank = {"integrity": 0, "availability": 1, "noninterference": 2}
+    best: dict[tuple[object, ...], Finding] = {}
+    for finding in sorted(findings, key=lambda f: rank.get(f.oracle, 9)):
+        best.setdefault((finding.operation, finding.channel), finding)
+    told = sorted(best.values(), key=lambda f: rank.get(f.oracle, 9))
+    if told and told[0].oracle == "integrity":
+        return [f for f in told if f.oracle == "integrity"]
+    return told
+
+
+def _alone(script: Script, history: History, observer: int) -> Script:
+    """The script without the calls of those whom the observer may not see.
+
+    What is addressed to the observer, or published, stays, with all that it refers to.
+    """
+    seen = {u for u in script.program.users if history.may_see(observer, u)} | {
+        u for u in script.program.users if (u, observer) in history.may_change
+    }
+    lawful = {
+        planted.call for planted in history.planted.values() if planted.public or observer in planted.readers
+    }
+    by_id = {call.id: call for call in script.program.calls}
+    kept = {call.id for call in script.program.calls if call.user in seen or call.id in lawful}
+    waiting = list(kept)
+    while waiting:
+        call = by_id[waiting.pop()]
+        for _, form in call.arguments:
+            if isinstance(form, Result) and form.call in by_id and form.call not in kept:
+                owner = by_id[form.call].user
+                if owner in seen or call.user not in seen:
+                    kept.add(form.call)
+                    waiting.append(form.call)
+    calls = tuple(call for call in script.program.calls if call.id in kept)
+    return script.doing(replace(script.program, calls=calls))
+
+
+def _of_users(history: History, users: frozenset[int], observer: int) -> Schedule:
+    """The choices among those who are left; faults of the observer alone."""
+    made = history.schedule
+    own = {call for call, bound in history.bound.items() if bound.user == observer}
+    return Schedule(
+        anchors=tuple(a for a in made.anchors if a.at[0] in users and a.to in users),
+        faults=tuple(f for f in made.faults if f.call in own),
+    )

@@ -1,0 +1,184 @@
+"""The state of one run at the gate: lanes, the place where it stands, and what was chosen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_ssot_isolation.engine.waits import Kind, Wait, wait_of
+from pytest_ssot_isolation.model.schedule import APP, START, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextvars import Context
+
+USER: ContextVar[int | None] = ContextVar("ssot_user", default=None)
+"""Index of the user whose code runs; inherited by the tasks which that code starts."""
+
+
+class Chooser(Protocol):
+    """The decisions of a schedule, one small question each."""
+
+    def choose(self, at: Position, users: Sequence[int]) -> int:
+        """Name who goes on; the caller puts the natural choice first."""
+        ...
+
+    def leaves_in_flight(self, at: Position) -> bool:
+        """Say whether the run goes on here without waiting for pending replies."""
+        ...
+
+    def goes_together(self, at: Position) -> bool:
+        """Say whether the next step shares this tick of the event loop."""
+        ...
+
+    def hides(self, at: Position) -> frozenset[tuple[int, int]] | None:
+        """Lanes that waited in a server here; None where that is not known beforehand."""
+        ...
+
+
+class Lane:
+    """The steps of one task, in their order."""
+
+    __slots__ = ("_wait", "number", "steps", "task", "user")
+
+    def __init__(self, user: int, number: int, task: asyncio.Task[object]) -> None:
+        self.user = user
+        self.number = number
+        self.task = task
+        self.steps: deque[asyncio.Handle] = deque()
+        self._wait: Wait | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """User, and creation number within the user."""
+        return (self.user, self.number)
+
+    def moved(self) -> None:
+        """Forget what the task waited on: it made a step."""
+        self._wait = None
+
+    @property
+    def wait(self) -> Wait:
+        """What the parked task waits on; read once, since it cannot change while parked."""
+        if self._wait is None:
+            self._wait = wait_of(self.task)
+        return self._wait
+
+
+class Turns:
+    """One run at the gate.
+
+    Args:
+        chooser: Makes the choices.
+        main: The harness's own task, which passes the gate.
+        most_steps: Steps after which the run is given up as stuck.
+        grace: Seconds to wait for a reply before its lane counts as blocked by another user.
+        patience: Seconds without any step after which the run is given up as stuck.
+        blocked: Asks the servers whether somebody waits for another's lock; None where that
+            cannot be asked.
+    """
+
+    def __init__(
+        self,
+        chooser: Chooser,
+        *,
+        main: asyncio.Task[object] | None = None,
+        most_steps: int = 20_000,
+        grace: float = 0.03,
+        patience: float = 5.0,
+        blocked: Callable[[], int] | None = None,
+    ) -> None:
+        self.chooser = chooser
+        self.main = main
+        self.most_steps = most_steps
+        self.grace = grace
+        self.patience = patience
+        self.blocked = blocked
+        self.lanes: dict[asyncio.Task[object], Lane] = {}
+        self.current: Lane | None = None
+        self.here: Position = START
+        self.steps = 0
+        self.trace: list[tuple[int, int]] = []
+        self.hidden: list[tuple[Position, tuple[tuple[int, int], ...]]] = []
+        self.known_blocked: set[tuple[int, int]] = set()
+        self.stopped: BaseException | None = None
+        self.when_stopped: Callable[[], None] = lambda: None
+        self.before_step: Callable[[Lane], None] = lambda lane: None
+        self.after_step: Callable[[Lane], None] = lambda lane: None
+        self.idle: Callable[[], bool] = lambda: False
+        self._made: Counter[int] = Counter()
+        self._call_of: dict[int, tuple[int, int]] = {}
+
+    def lane_of(self, task: asyncio.Task[object], context: Context | None) -> Lane | None:
+        """The lane of a task, made when it is first seen; None for the harness's own task."""
+        if task is self.main:
+            return None
+        lane = self.lanes.get(task)
+        if lane is None:
+            user = context.get(USER) if context is not None else USER.get()
+            owner = APP if user is None else user
+            lane = self.lanes[task] = Lane(owner, self._made[owner], task)
+            self._made[owner] += 1
+        return lane
+
+    def begin_call(self, user: int, call: int) -> None:
+        """Count the user's steps anew, from the first of this call."""
+        self._call_of[user] = (call, 0)
+
+    def note_step(self, lane: Lane) -> None:
+        """Move to the place after a step of this lane."""
+        call, made = self._call_of.get(lane.user, (-1, 0))
+        self._call_of[lane.user] = (call, made + 1)
+        self.here = (lane.user, call, made + 1)
+        self.trace.append(lane.key)
+        self.steps += 1
+        self.current = lane
+
+    def note_clock(self) -> None:
+        """Move to the place after time was let pass: two choices are never at one place."""
+        user, call, made = self.here
+        self.here = (user, call, made + 1)
+        if user in self._call_of:
+            self._call_of[user] = (call, made + 1)
+        self.trace.append((-2, 0))
+        self.steps += 1
+
+    def natural(self, ready: Sequence[Lane]) -> list[int]:
+        """Users with a ready lane, the natural choice first: go on with the current one."""
+        users = {lane.user for lane in ready}
+        ordered = sorted(users, key=lambda user: (user != APP, user))
+        if self.current is not None and self.current.user in users:
+            ordered.remove(self.current.user)
+            ordered.insert(0, self.current.user)
+        return ordered
+
+    def lane_for(self, user: int, ready: Sequence[Lane]) -> Lane:
+        """The lane of a user that goes on: the one that ran last, else the oldest."""
+        mine = [lane for lane in ready if lane.user == user]
+        if self.current in mine and self.current is not None:
+            return self.current
+        return min(mine, key=lambda lane: lane.number)
+
+    def stop(self, reason: BaseException) -> None:
+        """Give the run up; the first reason counts."""
+        if self.stopped is None:
+            self.stopped = reason
+            self.when_stopped()
+
+    def describe(self) -> str:
+        """Each waiting task with what it waits on and where, a line each."""
+        from pytest_ssot_isolation.model.history import name_of
+
+        lines = []
+        for lane in sorted(self.lanes.values(), key=lambda lane: lane.key):
+            if not lane.task.done():
+                who = "the application" if lane.user == APP else name_of(lane.user)
+                state = "has a step ready" if lane.steps else f"waits on {lane.wait.kind.value}"
+                lines.append(f"{who}: {state}, at {lane.wait.site}")
+        return "\n".join(lines)
+
+    def parked(self, *kinds: Kind) -> list[Lane]:
+        """Lanes without a ready step whose wait is of one of these kinds."""
+        return [lane for lane in self.lanes.values() if not lane.steps and lane.wait.kind in kinds]

@@ -1,0 +1,276 @@
+"""Makes a failing example small: users, calls, choices, faults, values; never another bug."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TypeAlias, TypeVar
+
+from pytest_ssot_isolation.engine.script import Script
+from pytest_ssot_isolation.model.program import Call, Form, Key, Person, Program, Result, Value
+from pytest_ssot_isolation.model.schedule import NATURAL, Schedule
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A script and the schedule under which it was run."""
+
+    script: Script
+    schedule: Schedule
+
+    @property
+    def size(self) -> tuple[int, int, int, int]:
+        """Calls, users, choices and faults: what the reduction makes small, in this order."""
+        chosen = self.schedule
+        choices = len(chosen.anchors) + len(chosen.in_flight) + len(chosen.together)
+        users = len(self.script.surfaces)
+        return (len(self.script.program.calls), users, choices, len(chosen.faults))
+
+
+Test: TypeAlias = Callable[[Example], Awaitable[Example | None]]
+"""Runs an example; gives it back as it was made when the same finding came, else None."""
+
+
+class Reducer:
+    """Greedy passes to a fixed point.
+
+    Args:
+        test: Tells whether a candidate still shows the same finding.
+        seconds: Time after which the smallest example so far is taken.
+        most_runs: Runs after which it is taken.
+    """
+
+    def __init__(self, test: Test, *, seconds: float = 8.0, most_runs: int = 600) -> None:
+        self._test = test
+        self._until = time.monotonic() + seconds
+        self._left = most_runs
+        self.runs = 0
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the reduction ended early."""
+        return self._left <= 0 or time.monotonic() >= self._until
+
+    async def reduce(self, example: Example, first: Sequence[int] = ()) -> Example:
+        """Make an example small.
+
+        Args:
+            example: It fails.
+            first: Users who matter most, victim and offender: all others are dropped at once if
+                that is possible.
+        """
+        self._seen: dict[object, bool] = {}
+        if first:
+            example = await self._try(example, _only_users(example, frozenset(first))) or example
+        example = await self._try(example, replace(example, schedule=_quiet(example.schedule))) or example
+        while not self.is_out_of_time:
+            before = example.size
+            example = await self._drop_users(example)
+            example = await self._drop_calls(example)
+            example = await self._drop_choices(example)
+            example = await self._drop_faults(example)
+            if example.size == before:
+                break
+        example = await self._drop_call_pairs(example)
+        example = await self._merge_switches(example)
+        example = await self._simplify(example)
+        return await self._drop_choices(example)
+
+    async def _try(self, now: Example, candidate: Example) -> Example | None:
+        if self.is_out_of_time or not candidate.script.program.calls:
+            return None
+        key = (candidate.script.program, candidate.schedule, candidate.script.plan)
+        if self._seen.get(key):
+            return None
+        self._seen[key] = True
+        self._left -= 1
+        self.runs += 1
+        made = await self._test(candidate)
+        return made if made is not None and made.size <= now.size else None
+
+    async def _drop_users(self, example: Example) -> Example:
+        for user in reversed(range(len(example.script.surfaces))):
+            if user >= len(example.script.surfaces):
+                continue
+            others = frozenset(range(len(example.script.surfaces))) - {user}
+            if len(others) >= 1:
+                example = await self._try(example, _only_users(example, others)) or example
+        return example
+
+    async def _drop_calls(self, example: Example) -> Example:
+        def without(current: Example, calls: tuple[Call, ...]) -> Example:
+            program = replace(current.script.program, calls=calls)
+            return Example(current.script.doing(program), _living(current.schedule, calls))
+
+        return await self._shorten(example, lambda e: e.script.program.calls, without)
+
+    async def _drop_choices(self, example: Example) -> Example:
+        def choices(current: Example) -> tuple[tuple[str, object], ...]:
+            made = current.schedule
+            named = [("anchor", a) for a in made.anchors]
+            return (*named, *(("flight", p) for p in made.in_flight), *(("tick", p) for p in made.together))
+
+        def with_only(current: Example, kept: tuple[tuple[str, object], ...]) -> Example:
+            left = frozenset(kept)
+            made = current.schedule
+            return replace(
+                current,
+                schedule=replace(
+                    made,
+                    anchors=tuple(a for a in made.anchors if ("anchor", a) in left),
+                    in_flight=tuple(p for p in made.in_flight if ("flight", p) in left),
+                    together=tuple(p for p in made.together if ("tick", p) in left),
+                ),
+            )
+
+        return await self._shorten(example, choices, with_only)
+
+    async def _drop_faults(self, example: Example) -> Example:
+        for fault in example.schedule.faults:
+            left = tuple(f for f in example.schedule.faults if f != fault)
+            candidate = replace(example, schedule=replace(example.schedule, faults=left))
+            example = await self._try(example, candidate) or example
+        return example
+
+    async def _drop_call_pairs(self, example: Example) -> Example:
+        for pair in combinations(example.script.program.calls[:12], 2):
+            calls = tuple(c for c in example.script.program.calls if c not in pair)
+            if len(calls) + 2 != len(example.script.program.calls):
+                continue  # one of them went with an earlier pair
+            candidate = Example(
+                example.script.doing(replace(example.script.program, calls=calls)),
+                _living(example.schedule, calls),
+            )
+            example = await self._try(example, candidate) or example
+        return example
+
+    async def _merge_switches(self, example: Example) -> Example:
+        """Take two switches away at once: from A to B and back again."""
+        for pair in combinations(example.schedule.anchors[:12], 2):
+            left = tuple(a for a in example.schedule.anchors if a not in pair)
+            if len(left) + 2 != len(example.schedule.anchors):
+                continue
+            candidate = replace(example, schedule=replace(example.schedule, anchors=left))
+            example = await self._try(example, candidate) or example
+        return example
+
+    async def _simplify(self, example: Example) -> Example:
+        """Ids, keys and values as plain as can be; one stage instead of two."""
+        plan = example.script.plan
+        if plan.ids == "hostile":
+            plain = replace(plan, ids="plain", is_sweep=False)
+            candidate = replace(example, script=replace(example.script, plan=plain))
+            example = await self._try(example, candidate) or example
+        program = example.script.program
+        if any(call.stage for call in program.calls):
+            flat = replace(program, calls=tuple(replace(call, stage=0) for call in program.calls))
+            candidate = replace(example, script=example.script.doing(flat))
+            example = await self._try(example, candidate) or example
+        for kind in (Key, Value):
+            calls = tuple(_simplest(call, kind) for call in example.script.program.calls)
+            if calls != example.script.program.calls:
+                simple = replace(example.script.program, calls=calls)
+                candidate = replace(example, script=example.script.doing(simple))
+                example = await self._try(example, candidate) or example
+        return example
+
+    async def _shorten(
+        self,
+        example: Example,
+        items_of: Callable[[Example], tuple[Item, ...]],
+        with_only: Callable[[Example, tuple[Item, ...]], Example],
+    ) -> Example:
+        """Delta debugging: drop runs of items, long ones first."""
+        size = max(1, len(items_of(example)) // 2)
+        while size and not self.is_out_of_time:
+            start = 0
+            while start < len(items := items_of(example)):
+                kept = items[:start] + items[start + size :]
+                smaller = await self._try(example, with_only(example, kept))
+                if smaller is None:
+                    start += size
+                else:
+                    example = smaller
+            size //= 2
+        return example
+
+
+def _quiet(schedule: Schedule) -> Schedule:
+    """Everybody in the natural order, faults as they are."""
+    return replace(NATURAL, faults=schedule.faults)
+
+
+def _living(schedule: Schedule, calls: Iterable[Call]) -> Schedule:
+    """The choices whose places are still there."""
+    ids = {call.id for call in calls} | {-1}
+    return replace(
+        schedule,
+        anchors=tuple(a for a in schedule.anchors if a.at[1] in ids),
+        in_flight=tuple(p for p in schedule.in_flight if p[1] in ids),
+        together=tuple(p for p in schedule.together if p[1] in ids),
+        blocked=tuple(b for b in schedule.blocked if b.at[1] in ids),
+        faults=tuple(f for f in schedule.faults if f.call in ids),
+    )
+
+
+def _only_users(example: Example, keep: frozenset[int]) -> Example:
+    """The example without the calls of the others; those whom a call names stay as people."""
+    calls = tuple(call for call in example.script.program.calls if call.user in keep)
+    named = {
+        form.user if isinstance(form, Person) else form.owner
+        for call in calls
+        for _, form in call.arguments
+        if isinstance(form, Person | Result)
+    }
+    members = sorted({call.user for call in calls} | {u for u in named if u < len(example.script.surfaces)})
+    number = {old: new for new, old in enumerate(members)}
+    plan = example.script.plan
+    old_members = plan.members if plan.members is not None else tuple(range(len(example.script.surfaces)))
+    script = replace(
+        example.script,
+        surfaces=tuple(example.script.surfaces[old] for old in members),
+        plan=replace(plan, members=tuple(old_members[old] for old in members)),
+        program=Program(
+            calls=tuple(_renumbered(call, number) for call in calls),
+            sequential=example.script.program.sequential,
+        ),
+    )
+    return Example(script, _living(_rescheduled(example.schedule, number), script.program.calls))
+
+
+def _renumbered(call: Call, number: dict[int, int]) -> Call:
+    arguments: list[tuple[str, Form]] = []
+    for name, form in call.arguments:
+        if isinstance(form, Person):
+            form = Person(number[form.user])
+        elif isinstance(form, Result):
+            form = replace(form, owner=number[form.owner])
+        arguments.append((name, form))
+    return replace(call, user=number[call.user], arguments=tuple(arguments))
+
+
+def _rescheduled(schedule: Schedule, number: dict[int, int]) -> Schedule:
+    def moved(user: int) -> int | None:
+        return user if user < 0 else number.get(user)
+
+    anchors = []
+    for anchor in schedule.anchors:
+        who, to = moved(anchor.at[0]), moved(anchor.to)
+        if who is not None and to is not None:
+            anchors.append(replace(anchor, at=(who, *anchor.at[1:]), to=to))
+    places = [
+        tuple((who, p[1], p[2]) for p in some if (who := moved(p[0])) is not None)
+        for some in (schedule.in_flight, schedule.together)
+    ]
+    return replace(schedule, anchors=tuple(anchors), in_flight=places[0], together=places[1], blocked=())
+
+
+def _simplest(call: Call, kind: type[Key] | type[Value]) -> Call:
+    arguments: tuple[tuple[str, Form], ...] = tuple(
+        (name, kind(0) if isinstance(form, kind) else form) for name, form in call.arguments
+    )
+    return replace(call, arguments=arguments)

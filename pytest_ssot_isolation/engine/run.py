@@ -1,0 +1,423 @@
+"""One program under one schedule in one world: what everybody saw."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_ssot_isolation.engine import session
+from pytest_ssot_isolation.engine.bind import Binder, LeftOut
+from pytest_ssot_isolation.engine.faults import Faults
+from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
+from pytest_ssot_isolation.errors import Busy, BusyStep, CutShort, Stuck
+from pytest_ssot_isolation.model.context import CURRENT
+from pytest_ssot_isolation.model.history import Bound, History, Observation, Outcome, Trouble
+from pytest_ssot_isolation.model.payload import as_seen, succeeded
+from pytest_ssot_isolation.model.program import Call, Operation
+from pytest_ssot_isolation.model.schedule import Anchor, Blocked, Schedule
+from pytest_ssot_isolation.surfaces.base import Surface, operations_of
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.engine.gate import Gate
+    from pytest_ssot_isolation.engine.lanes import Chooser
+    from pytest_ssot_isolation.engine.script import Script
+    from pytest_ssot_isolation.model.canary import Mint
+    from pytest_ssot_isolation.model.cast import Cast
+
+CALL_PATIENCE = 2.0
+"""Seconds that calls which were cut off get to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for every run of a check.
+
+    Attributes:
+        mint: Makes canaries.
+        boundary: ``"user"`` or ``"tenant"``.
+        patience: Seconds without any step after which a run is given up.
+        blocked: Asks the servers how many sessions wait for another's lock.
+        most_steps: Steps after which a run is given up.
+    """
+
+    mint: Mint
+    boundary: str = "user"
+    patience: float = 5.0
+    blocked: Callable[[], int] | None = None
+    most_steps: int = 20_000
+
+
+@dataclass(slots=True)
+class _Tape:
+    """Takes down what is seen, in the order in which it is seen."""
+
+    observations: list[Observation] = field(default_factory=list)
+    now: dict[int, tuple[int, str]] = field(default_factory=dict)
+    tick: int = 0
+
+    def turn(self) -> int:
+        self.tick += 1
+        return self.tick
+
+    def push(self, user: int, value: object, channel: str) -> None:
+        call, operation = self.now.get(user, (-1, "open"))
+        tick = self.turn()
+        self.add(user, call, operation, channel, Outcome.OK, as_seen(value), tick, tick)
+
+    def add(
+        self, user: int, call: int, operation: str, channel: str, outcome: Outcome, seen: object,
+        began: int, ended: int,
+    ) -> None:  # fmt: skip
+        self.observations.append(
+            Observation(
+                index=len(self.observations),
+                user=user,
+                call=call,
+                operation=operation,
+                channel=channel,
+                outcome=outcome,
+                seen=seen,
+                began=began,
+                ended=ended,
+            )  # fmt: skip
+        )
+
+
+class Run:
+    """One run; made anew for each.
+
+    Args:
+        script: The example.
+        cast: Ids and keys of this run.
+        world: What the application is.
+        terms: What holds for the whole check.
+        chooser: Makes the choices; not asked where the program is sequential.
+        faults: What is done to whom.
+        stand_ins: See ``Binder``.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        cast: Cast,
+        world: object,
+        terms: Terms,
+        chooser: Chooser,
+        faults: Faults,
+        stand_ins: Mapping[tuple[int, str], object] | None = None,
+    ) -> None:
+        self.script = script
+        self.cast = cast
+        self.world = world
+        self.terms = terms
+        self.faults = faults
+        self.binder = Binder(script, cast, terms.mint, stand_ins or {})
+        self.turns = Turns(
+            chooser, patience=terms.patience, blocked=terms.blocked, most_steps=terms.most_steps
+        )
+        self.tape = _Tape()
+        self.bound: dict[int, Bound] = {}
+        self.skipped: set[int] = set()
+        self.resumptions: dict[int, int] = {}
+        self.notes: list[str] = []
+        self.trouble: Trouble | None = None
+        self._sessions: dict[int, session.Session] = {}
+        self._contexts: dict[int, contextvars.Context] = {}
+        self._tasks: dict[asyncio.Task[None], tuple[Call, int]] = {}
+        self._queues: dict[int, deque[Call]] = {}
+        self._open = 0
+        self.opening = 0
+
+    async def perform(self) -> History:
+        """Sign everybody in, make the calls, sign everybody out.
+
+        Raises:
+            Refused: The application does not accept a user's id.
+            SurfaceError: A surface cannot be opened.
+            BaseException: What must not be swallowed: ``KeyboardInterrupt``, ``pytest.skip``, ...
+        """
+        with self._logs():
+            try:
+                await self._sign_in()
+                if self.script.program.sequential:
+                    await self._in_order()
+                else:
+                    await self._interleaved()
+            finally:
+                await self._sign_out()
+        return self._history()
+
+    # -- sessions ------------------------------------------------------------------------------------
+
+    async def _sign_in(self) -> None:
+        acting = set(self.script.program.users)
+        loop = asyncio.get_running_loop()
+        opening = []
+        for index, context in enumerate(self.cast.contexts):
+            cls = self.script.surfaces[index]
+            surface = cls()
+            surface.world = self.world
+            surface.user = context
+            surface._tell = _teller(self.tape, index)
+            home = contextvars.copy_context()
+            home.run(USER.set, index)
+            home.run(CURRENT.set, context)
+            self._contexts[index] = home
+            self._sessions[index] = session.Session(surface, operations_of(cls))
+            if index in acting or not self.script.program.sequential:
+                opening.append((index, loop.create_task(self._open_one(index), context=home)))
+                if not cls.open_concurrently:
+                    await opening[-1][1]
+        for _, task in opening:
+            await task
+
+    async def _open_one(self, index: int) -> None:
+        self.opening = index
+        seen = await self._sessions[index].open()
+        if seen is not None:
+            tick = self.tape.turn()
+            self.tape.add(index, -1, "open", "result", Outcome.OK, as_seen(seen), tick, tick)
+
+    async def _sign_out(self) -> None:
+        loop = asyncio.get_running_loop()
+        for index, opened in self._sessions.items():
+            home = self._contexts[index]
+            note = await loop.create_task(opened.close(), context=home)
+            if note:
+                self.notes.append(note)
+
+    # -- calls one after another ---------------------------------------------------------------------
+
+    async def _in_order(self) -> None:
+        loop = asyncio.get_running_loop()
+        for call in self.script.program.calls:
+            task = loop.create_task(self._call(call), context=self._contexts[call.user].copy())
+            done, _ = await asyncio.wait({task}, timeout=self.terms.patience)
+            if not done:
+                self._give_up(
+                    Stuck(
+                        f"Stuck: {call.operation} had not ended after {self.terms.patience:g} s.",
+                        (call.user,),
+                    )
+                )
+                task.cancel()
+                await asyncio.wait({task}, timeout=CALL_PATIENCE)
+                return
+            task.result()
+
+    # -- calls interleaved ---------------------------------------------------------------------------
+
+    async def _interleaved(self) -> None:
+        gate: Gate = asyncio.get_running_loop()  # type: ignore[assignment]
+        loop = asyncio.get_running_loop()
+        finished = loop.create_future()
+
+        def finish() -> None:
+            if not finished.done():
+                finished.set_result(None)
+
+        stages = sorted({call.stage for call in self.script.program.calls})
+
+        def next_stage() -> None:
+            if not stages:
+                finish()
+                return
+            stage = stages.pop(0)
+            for call in self.script.program.calls:
+                if call.stage == stage:
+                    self._queues.setdefault(call.user, deque()).append(call)
+            self._open = sum(len(queue) for queue in self._queues.values())
+            for user in sorted(self._queues):
+                self._next_of(user)
+
+        def rest() -> None:
+            if stages:
+                gate.draining = next_stage
+                gate._kick()
+            else:
+                finish()
+
+        self._at_rest = rest
+        self.turns.main = asyncio.current_task()
+        self.turns.when_stopped = finish
+        self.turns.before_step = self._before_step
+        self.turns.after_step = self._after_step
+        gate.close_gate(self.turns)
+        try:
+            next_stage()
+            await finished
+        finally:
+            gate.open_gate()
+            await self._end_calls()
+        self._give_up(self.turns.stopped)
+
+    def _next_of(self, user: int) -> None:
+        queue = self._queues[user]
+        if not queue:
+            return
+        call = queue.popleft()
+        self.turns.begin_call(user, call.id)
+        task = asyncio.get_running_loop().create_task(self._call(call), context=self._contexts[user].copy())
+        self._tasks[task] = (call, 0)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        call, steps = self._tasks.pop(task)
+        self.resumptions[call.id] = steps
+        if not task.cancelled() and (escaped := task.exception()) is not None:
+            self.turns.stop(escaped)
+            return
+        self._open -= 1
+        if self.turns.stopped is not None:
+            return
+        self._next_of(call.user)
+        if not self._open:
+            self._at_rest()
+
+    def _before_step(self, lane: Lane) -> None:
+        if lane.task in self._tasks:
+            call, steps = self._tasks[lane.task]  # type: ignore[index]
+            if steps:
+                self.faults.before(call.id, steps, lane.task)
+            self._tasks[lane.task] = (call, steps + 1)  # type: ignore[index]
+
+    def _after_step(self, lane: Lane) -> None:
+        if lane.task in self._tasks:
+            call, steps = self._tasks[lane.task]  # type: ignore[index]
+            self.faults.after(call.id, steps, lane.task, call.user)
+
+    async def _end_calls(self) -> None:
+        left = list(self._tasks)
+        for task in left:
+            task.remove_done_callback(self._ended)
+            task.cancel()
+        if left:
+            _, stubborn = await asyncio.wait(left, timeout=CALL_PATIENCE)
+            if stubborn:
+                calls = sorted({self._tasks[task][0].operation for task in stubborn})
+                self.trouble = Trouble(
+                    kind="leftover", text=f"Ignored cancellation for {CALL_PATIENCE:g} s: {', '.join(calls)}.",
+                    users=tuple(sorted({self._tasks[task][0].user for task in stubborn})),
+                )  # fmt: skip
+        self._tasks.clear()
+
+    def _give_up(self, reason: BaseException | None) -> None:
+        if reason is None:
+            return
+        if isinstance(reason, CutShort):
+            self.trouble = Trouble(kind=reason.kind, text=str(reason), users=reason.users)
+        else:
+            raise reason
+
+    # -- one call ------------------------------------------------------------------------------------
+
+    async def _call(self, call: Call) -> None:
+        opened = self._sessions[call.user]
+        operation = opened.operations[call.operation]
+        began = self.tape.turn()
+        if operation.needs is not None and not operation.needs(opened.surface):
+            self.skipped.add(call.id)
+            return
+        try:
+            bound = self.binder.bind(call, operation)
+        except LeftOut:
+            self.skipped.add(call.id)
+            return
+        self.bound[call.id] = bound
+        self.tape.now[call.user] = (call.id, call.operation)
+        outcome, seen = await self._answer(call, operation, opened.surface, dict(bound.arguments))
+        self.tape.add(call.user, call.id, call.operation, "result", outcome, seen, began, self.tape.turn())
+        if outcome is Outcome.OK:
+            self.binder.keep(call, seen)
+
+    async def _answer(
+        self, call: Call, operation: Operation, surface: Surface[Any], arguments: dict[str, Any]
+    ) -> tuple[Outcome, object]:
+        method = getattr(surface, operation.name)
+        try:
+            scope = self.faults.scope(call.id)
+            if not operation.is_async:
+                # The default executor of the loop; its threads count as the outside world.
+                value = await asyncio.get_running_loop().run_in_executor(None, lambda: method(**arguments))
+                if asyncio.iscoroutine(value):
+                    value = await value
+            elif scope is not None:
+                async with scope:
+                    value = await method(**arguments)
+            else:
+                value = await method(**arguments)
+        except BaseException as error:
+            if passes_through(error):
+                raise
+            if isinstance(error, BusyStep):
+                raise Busy(BusyStep.where, (call.user,)) from error
+            if session.is_own_expectation(error, surface):
+                raise session.Expectation(error, call.id) from error
+            cut = self.faults.ordered(call.id)
+            return (Outcome.UNKNOWN if cut else Outcome.FAILED), as_seen(error)
+        seen = as_seen(value)
+        return (Outcome.OK if succeeded(seen) else Outcome.FAILED), seen
+
+    # -- what was seen -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _logs(self) -> Iterator[None]:
+        tape = self.tape
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                user = USER.get()
+                if user is not None:
+                    tape.push(user, session.log_form(record), "log")
+
+        with session.observed_logs(Handler(logging.INFO)):
+            yield
+
+    def _history(self) -> History:
+        principals = self.script.principals(self.cast)
+        lawful, changing = session.rights(self._sessions, self.cast.contexts, self.terms.boundary)
+        return History(
+            principals=principals,
+            observations=tuple(self.tape.observations),
+            planted=self.binder.planted,
+            bound=self.bound,
+            lawful=lawful,
+            may_change=changing,
+            trace=tuple(self.turns.trace),
+            schedule=self._schedule(),
+            trouble=self.trouble,
+            example=self.script.number,
+            skipped=frozenset(self.skipped),
+            resumptions=self.resumptions,
+            notes=tuple(self.notes),
+        )
+
+    def _schedule(self) -> Schedule:
+        chosen = getattr(self.turns.chooser, "made", None)
+        made = chosen() if callable(chosen) else Schedule()
+        hidden = dict(self.turns.hidden)
+        return Schedule(
+            anchors=tuple(Anchor(anchor.at, anchor.to) for anchor in made.anchors),
+            faults=tuple(f for f in self.faults.ordered_faults() if f.call in self.faults.done),
+            in_flight=made.in_flight,
+            together=made.together,
+            blocked=tuple(Blocked(at, lanes) for at, lanes in hidden.items()),
+        )
+
+
+def passes_through(error: BaseException) -> bool:
+    """Whether an exception is the test runner's business: an interrupt, ``pytest.skip`` and the like."""
+    return isinstance(error, KeyboardInterrupt) or type(error).__module__.startswith("_pytest.outcomes")
+
+
+def _teller(tape: _Tape, index: int) -> Callable[[object, str], None]:
+    def tell(value: object, channel: str) -> None:
+        tape.push(index, value, channel)
+
+    return tell

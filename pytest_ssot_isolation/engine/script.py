@@ -1,0 +1,80 @@
+"""One example before it is run: who takes part, what they do, and the values they do it with."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_ssot_isolation.model.history import Principal, name_of
+from pytest_ssot_isolation.model.program import Program
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.generation.casts import CastPlan
+    from pytest_ssot_isolation.model.cast import Cast
+    from pytest_ssot_isolation.surfaces.base import Surface
+
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """One example before it is run.
+
+    Attributes:
+        number: Number of the example within the check.
+        program: What everybody does.
+        surfaces: Classes of the users' sessions, by index of the user.
+        plan: How the ids and keys of a run are made.
+        pools: Drawn values, by operation and argument.
+        serial: Number within the check of the user with index 0; the others follow.
+        values: Seed and place with which the pools are drawn again.
+    """
+
+    number: int
+    program: Program
+    surfaces: tuple[type[Surface[Any]], ...]
+    plan: CastPlan
+    pools: Mapping[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
+    serial: int = 0
+    values: tuple[int, int] = (0, 0)
+
+    def doing(self, program: Program) -> Script:
+        """The same example with another program."""
+        return replace(self, program=program)
+
+    def principals(self, cast: Cast) -> tuple[Principal, ...]:
+        """The users of a run, for its history."""
+        return tuple(
+            Principal(
+                index=index,
+                name=name_of(index),
+                user_id=context.user_id,
+                tenant_id=context.tenant_id or "",
+                family=cast.families[index],
+                surface=self.surfaces[index].__name__,
+                serial=self.serial + index,
+            )
+            for index, context in enumerate(cast.contexts)
+        )
+
+
+class Nonces:
+    """Letters that make the ids of each run of a check its own, in an order that the seed fixes.
+
+    Args:
+        seed: The seed of the check.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(f"nonce {seed}")
+        self._given: set[str] = set()
+
+    def fresh(self) -> str:
+        """Five letters or digits that no run of this check had before."""
+        while True:
+            nonce = "".join(self._random.choices(_LETTERS, k=5))
+            if nonce not in self._given:
+                self._given.add(nonce)
+                return nonce

@@ -1,0 +1,200 @@
+"""One user's session in one run: opening and closing a surface, its rights, and the log records it causes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pytest_ssot_isolation.errors import Refused, SurfaceError
+from pytest_ssot_isolation.surfaces.base import Surface
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.model.context import UserExecutionContext
+    from pytest_ssot_isolation.model.program import Operation
+
+CLOSING_PATIENCE = 2.0
+"""Seconds that a session may take to close."""
+
+_PLAIN_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+class Expectation(Exception):  # noqa: N818 - it carries an assertion of the surface's author
+    """A failing ``assert`` in an operation: the author's own expectation, and no observation.
+
+    Attributes:
+        error: The assertion.
+        call: Id of the call.
+    """
+
+    def __init__(self, error: BaseException, call: int) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.call = call
+
+
+class Session:
+    """A surface that was or will be opened.
+
+    Args:
+        surface: The instance, its world and user set.
+        operations: Its operations by name.
+    """
+
+    def __init__(self, surface: Surface[Any], operations: Mapping[str, Operation]) -> None:
+        self.surface = surface
+        self.operations = operations
+        self._closing: Any = None
+        self._is_open = False
+
+    async def open(self) -> object:
+        """Sign in; what comes back was seen by the user.
+
+        Raises:
+            Refused: The application does not accept the user's id.
+            SurfaceError: Anything else went wrong.
+        """
+        opening = getattr(self.surface, "open", None)
+        if opening is None:
+            self._is_open = True
+            return None
+        try:
+            given = opening()
+            if inspect.isasyncgen(given):
+                self._closing = given
+                given = await anext(given, None)
+            elif inspect.isgenerator(given):
+                self._closing = given
+                given = next(given, None)
+            elif inspect.isawaitable(given):
+                given = await given
+        except Refused:
+            raise
+        except Exception as error:
+            name = type(self.surface).__qualname__
+            raise SurfaceError(
+                f"{name}.open() could not sign the user {self.surface.user.user_id!r} in: "
+                f"{type(error).__name__}: {error}\n"
+                "To fix this, mend open(); where the application does not accept such an id, raise Refused from "
+                'it, or ask for plain ones: isolation.check(..., ids="plain").'
+            ) from error
+        self._is_open = True
+        return given
+
+    async def close(self) -> str:
+        """Sign out; a failure is told and not raised, since the calls were made all the same."""
+        if not self._is_open:
+            return ""
+        self._is_open = False
+        name = type(self.surface).__qualname__
+        try:
+            async with asyncio.timeout(CLOSING_PATIENCE):
+                await self._close()
+        except TimeoutError:
+            return f"{name}.close() had not ended after {CLOSING_PATIENCE:g} s."
+        except Exception as error:
+            return f"{name}.close() raised {type(error).__name__}: {error}"
+        return ""
+
+    async def _close(self) -> None:
+        if inspect.isasyncgen(self._closing):
+            await anext(self._closing, None)
+            await self._closing.aclose()
+        elif self._closing is not None:
+            next(self._closing, None)
+        closing = getattr(self.surface, "close", None)
+        if closing is not None:
+            given = closing()
+            if inspect.isawaitable(given):
+                await given
+
+
+def is_own_expectation(error: BaseException, surface: Surface[Any]) -> bool:
+    """Whether an assertion failed in the surface's own code, and not in the application."""
+    if not isinstance(error, AssertionError):
+        return False
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return False
+    file = traceback.tb_frame.f_code.co_filename
+    for cls in type(surface).__mro__:
+        for member in vars(cls).values():
+            code = getattr(member, "__code__", None)
+            if code is not None and code is traceback.tb_frame.f_code and code.co_filename == file:
+                return True
+    return False
+
+
+def rights(
+    sessions: Mapping[int, Session], contexts: Sequence[UserExecutionContext], boundary: str
+) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
+    """Who may see, and who may change, what is another's.
+
+    Args:
+        sessions: The sessions, by index of the user.
+        contexts: The contexts, by index of the user.
+        boundary: ``"user"``, or ``"tenant"``: then users of one tenant may see and change all of theirs.
+
+    Returns:
+        Pairs (viewer, owner), and pairs (actor, owner).
+    """
+    sees: set[tuple[int, int]] = set()
+    changes: set[tuple[int, int]] = set()
+    for index, opened in sessions.items():
+        cls = type(opened.surface)
+        asks = cls.may_see is not Surface.may_see or cls.may_change is not Surface.may_change
+        if not asks and boundary != "tenant":
+            continue
+        for other, owner in enumerate(contexts):
+            if other == index:
+                continue
+            together = boundary == "tenant" and owner.tenant_id == contexts[index].tenant_id
+            if together or (asks and opened.surface.may_see(owner)):
+                sees.add((index, other))
+            if together or (asks and opened.surface.may_change(owner)):
+                changes.add((index, other))
+    return frozenset(sees), frozenset(changes)
+
+
+def log_form(record: logging.LogRecord) -> dict[str, object]:
+    """What a log record tells, structured extras and the exception included."""
+    form: dict[str, object] = {
+        "logger": record.name,
+        "level": record.levelname,
+        "message": record.getMessage(),
+    }
+    extras = {name: value for name, value in vars(record).items() if name not in _PLAIN_RECORD}
+    if extras:
+        form["extra"] = extras
+    if record.exc_info and record.exc_info[1] is not None:
+        form["exception"] = record.exc_info[1]
+    return form
+
+
+@contextmanager
+def observed_logs(handler: logging.Handler) -> Iterator[None]:
+    """Let a handler see records at INFO and above, and nobody else more than before."""
+    root = logging.getLogger()
+    level = root.level
+    barred = list(root.handlers)
+
+    def as_before(record: logging.LogRecord) -> bool:
+        return record.levelno >= level or logging.getLogger(record.name).getEffectiveLevel() != root.level
+
+    for other in barred:
+        other.addFilter(as_before)
+    root.addHandler(handler)
+    if level > logging.INFO:
+        root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        for other in barred:
+            other.removeFilter(as_before)

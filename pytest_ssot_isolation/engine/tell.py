@@ -1,0 +1,131 @@
+"""From a history to a story: a line for each call, canaries by name, what the finding is about marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from pytest_ssot_isolation.model.history import History, Observation, Outcome, name_of
+from pytest_ssot_isolation.model.story import Line, Story
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.model.verdict import Finding
+
+LONGEST = 72
+"""Characters of an argument or answer that are shown."""
+
+Redact = Callable[[str, Callable[[int, int], str]], str]
+
+
+def names_by_first_act(history: History) -> dict[int, str]:
+    """Display names: the first to act is alice."""
+    order = sorted(
+        {bound.user for bound in history.bound.values()},
+        key=lambda user: min(
+            (o.began for o in history.observations if o.user == user and o.channel == "result"), default=0
+        ),
+    )
+    rest = [p.index for p in history.principals if p.index not in order]
+    return {user: name_of(place) for place, user in enumerate([*order, *rest])}
+
+
+def tell(history: History, finding: Finding, redact: Redact) -> Story:
+    """The calls of a history in the order in which they began."""
+    names = names_by_first_act(history)
+    acting = sorted(
+        {bound.user for bound in history.bound.values()}, key=lambda user: list(names).index(user)
+    )
+    columns = {user: place for place, user in enumerate(acting)}
+
+    def show(value: object, longest: int = LONGEST) -> str:
+        return _short(redact(_plain(value), _namer(history, names)), longest)
+
+    lines = []
+    answers = [o for o in history.observations if o.channel == "result" and o.call >= 0]
+    answers.sort(key=lambda o: o.began)
+    faults = {fault.call: fault.words for fault in history.schedule.faults}
+    numbers = {answer.call: number for number, answer in enumerate(answers)}
+    for number, answer in enumerate(answers):
+        bound = history.bound[answer.call]
+        said = ", ".join(show(value, 40) for _, value in bound.arguments)
+        overlaps = tuple(
+            numbers[o.call] for o in answers
+            if o.user != answer.user and o.began < answer.ended and answer.began < o.ended
+        )  # fmt: skip
+        lines.append(
+            Line(
+                number=number,
+                user=columns[answer.user],
+                call=f"{answer.operation}({said})",
+                answer=_answer(answer, show),
+                saw=_saw(history, finding, answer, names, show),
+                began=answer.began,
+                ended=answer.ended,
+                overlaps=overlaps,
+                fault=faults.get(answer.call, ""),
+            )
+        )
+    users = tuple(_title(history, user, names) for user in acting)
+    return Story(users=users, lines=tuple(lines))
+
+
+def _title(history: History, user: int, names: Mapping[int, str]) -> str:
+    principal = history.principals[user]
+    told = f"{names[user]} (user {principal.user_id!r}"
+    if principal.tenant_id and len({p.tenant_id for p in history.principals}) > 1:
+        told += f", tenant {principal.tenant_id!r}"
+    if len({p.surface for p in history.principals}) > 1:
+        told += f", {principal.surface}"
+    return told + ")"
+
+
+def _namer(history: History, names: Mapping[int, str]) -> Callable[[int, int], str]:
+    by_serial = {p.serial: p.index for p in history.principals}
+
+    def name(serial: int, slot: int) -> str:
+        owner = by_serial.get(serial)
+        return f"{names[owner] if owner is not None else 'of an earlier run'}#{slot}"
+
+    return name
+
+
+def _saw(
+    history: History, finding: Finding, answer: Observation, names: Mapping[int, str],
+    show: Callable[[object, int], str],
+) -> str:  # fmt: skip
+    if answer.call != finding.index or answer.user != (
+        finding.offender_index if finding.oracle == "canary" else finding.victim_index
+    ):
+        return ""
+    if finding.oracle == "canary":
+        other = [o for o in history.observations if o.call == answer.call and o.channel == finding.channel]
+        if finding.channel != "result" and other:
+            return f"{finding.channel}: {show(other[0].seen, LONGEST)}"
+        where = f" at {finding.path}" if finding.path else ""
+        return f"a canary of {names.get(finding.victim_index or 0, finding.victim)}{where}"
+    return finding.path or "a different answer"
+
+
+def _answer(answer: Observation, show: Callable[[object, int], str]) -> str:
+    seen = answer.seen
+    if isinstance(seen, Mapping) and {"status", "headers", "body"} <= seen.keys():
+        body = seen["body"]
+        told = "" if body in (None, "", b"") else " " + show(body, LONGEST)
+        return f"{seen['status']}{told}"
+    if isinstance(seen, Mapping) and isinstance(seen.get("error"), Mapping) and len(seen) == 1:
+        error = seen["error"]
+        cut = " (cut off)" if answer.outcome is Outcome.UNKNOWN else ""
+        return show(f"{error.get('type')}: {error.get('text')}", LONGEST).strip("'\"") + cut
+    return show(seen, LONGEST)
+
+
+def _plain(value: object) -> str:
+    return (
+        value
+        if isinstance(value, str) and value.isprintable() and " " not in value and value
+        else repr(value)
+    )
+
+
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -1,0 +1,1 @@
+"""What users do: look-alike ids and keys, values, and programs."""

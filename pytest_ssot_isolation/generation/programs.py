@@ -1,0 +1,206 @@
+"""Programs: what several users do. The length is drawn first, then the calls: fat programs find most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_ssot_isolation.model.arguments import Drawn, Keys, Observed, OtherUser, Secrets
+from pytest_ssot_isolation.model.program import (
+    Call,
+    Form,
+    Key,
+    Operation,
+    Person,
+    Program,
+    Result,
+    Secret,
+    Value,
+)
+
+if TYPE_CHECKING:
+    import random
+
+SHORTEST = 8
+"""Calls in the shortest program, where the check allows so many."""
+
+_ENDINGS = frozenset(
+    "delete remove clear drop purge reset revoke logout cancel close leave destroy wipe forget archive "
+    "unsubscribe disconnect disable expire".split()
+)
+
+
+def ends_things(operation: Operation) -> bool:
+    """Whether an operation's name says that it takes things away.
+
+    Used for the order only: in a read-back nothing is taken away before it was read.
+    """
+    words = operation.name.lower().split("_")
+    return any(word in _ENDINGS for word in words)
+
+
+def readers(operations: Mapping[str, Operation]) -> list[Operation]:
+    """Operations that plant nothing and take nothing away, in the order of declaration."""
+    return [op for op in operations.values() if not op.plants and not ends_things(op)]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A program in the making."""
+
+    random: random.Random
+    operations: Sequence[Mapping[str, Operation]]
+    key_places: Sequence[int]
+    pool_size: int
+    users: Sequence[int]
+    calls: list[Call] = field(default_factory=list)
+    slots: dict[int, int] = field(default_factory=dict)
+    values: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+    def add(self, user: int, operation: Operation, stage: int = 0, key: int | None = None) -> bool:
+        """Add one call; False where it refers to an operation that nobody has called yet."""
+        forms: list[tuple[str, Form]] = []
+        slot = self.slots.get(user, 0)
+        for name, spec in operation.arguments.items():
+            match spec:
+                case Keys():
+                    place = self.random.choice(self.key_places) if key is None else key
+                    forms.append((name, Key(place)))
+                case Secrets():
+                    forms.append((name, Secret(slot)))
+                    slot += 1
+                case Observed():
+                    made = self._maker_of(spec.operation, user)
+                    if made is None:
+                        return False
+                    forms.append((name, Result(made.user, spec.operation, made.id)))
+                case OtherUser():
+                    others = [u for u in self.users if u != user]
+                    forms.append((name, Person(self.random.choice(others))))
+                case Drawn():
+                    forms.append((name, Value(self._value(operation.name, name))))
+        self.slots[user] = slot
+        self.calls.append(Call(len(self.calls), user, operation.name, tuple(forms), stage))
+        return True
+
+    def _maker_of(self, operation: str, user: int) -> Call | None:
+        made = [call for call in self.calls if call.operation == operation]
+        if not made:
+            return None
+        mine = [call for call in made if call.user == user]
+        foreign = [call for call in made if call.user != user]
+        side = foreign if foreign and (not mine or self.random.random() < 0.5) else mine
+        return self.random.choice(side)
+
+    def _value(self, operation: str, argument: str) -> int:
+        # Few values a program, so that users meet on them as they meet on keys.
+        few = self.values.setdefault(
+            (operation, argument), [self.random.randrange(self.pool_size) for _ in range(2)]
+        )
+        return (
+            self.random.choice(few) if self.random.random() < 0.8 else self.random.randrange(self.pool_size)
+        )
+
+
+def draw(
+    random: random.Random,
+    operations: Sequence[Mapping[str, Operation]],
+    *,
+    most_calls: int,
+    keys: int,
+    pool_size: int,
+    users: Sequence[int] | None = None,
+) -> Program:
+    """Draw a fat program: its length, then its calls, then a read-back by everybody.
+
+    Args:
+        random: Fixes all choices.
+        operations: Operations by index of the user.
+        most_calls: The most calls, all users together.
+        keys: Size of the pool of keys.
+        pool_size: Size of each pool of drawn values.
+        users: Indices of those who act; all by default.
+
+    Returns:
+        A program with the calls of stage 0 and a read-back as stage 1.
+    """
+    acting = list(range(len(operations))) if users is None else list(users)
+    shortest = min(most_calls, max(SHORTEST, most_calls // 3))
+    length = random.randint(shortest, most_calls)
+    few = random.sample(range(keys), k=min(keys, random.choice((1, 1, 2, 2, 3))))
+    draft = _Draft(random, operations, few, pool_size, acting)
+    back = {user: readers(operations[user]) for user in acting}
+    reading = min(length // 3, 3 * len(acting)) if any(back.values()) else 0
+    main = max(1, length - reading)
+    planting_first = random.random() < 0.5
+    # Large casts: those who act in one program are few, or nobody would meet anybody.
+    while len(draft.calls) < main:
+        user = random.choice(acting)
+        choices = list(operations[user].values())
+        if planting_first and len(draft.calls) < main // 3:
+            choices = [op for op in choices if op.plants] or choices
+        operation = random.choices(choices, weights=[op.weight for op in choices])[0]
+        if not draft.add(user, operation) and not _add_what_it_needs(draft, user, operation):
+            break
+    for turn in range(reading):
+        user = acting[turn % len(acting)]
+        if back[user]:
+            draft.add(user, random.choice(back[user]), stage=1)
+    return Program(calls=tuple(draft.calls))
+
+
+def _add_what_it_needs(draft: _Draft, user: int, operation: Operation, depth: int = 0) -> bool:
+    """Call what an operation refers to first, by anybody."""
+    if depth > 4:
+        return False
+    for name in operation.follows:
+        if any(call.operation == name for call in draft.calls):
+            continue
+        maker = draft.random.choice(draft.users)
+        needed = draft.operations[maker].get(name) or draft.operations[user].get(name)
+        if needed is None:
+            return False
+        who = maker if name in draft.operations[maker] else user
+        if not draft.add(who, needed) and not _add_what_it_needs(draft, who, needed, depth + 1):
+            return False
+    return draft.add(user, operation)
+
+
+def sweep(
+    random: random.Random,
+    operations: Sequence[Mapping[str, Operation]],
+    *,
+    keys: int,
+    pool_size: int,
+    wide: Sequence[int] = (),
+) -> Program:
+    """A sequential program in which look-alike users all write, then all read.
+
+    Ids need no schedule. Writes come before reads: a first read would fill caches with nothing and hide
+    the leak. The first user, the base of the family, reads again at the end.
+
+    Args:
+        random: Fixes the rest of the choices.
+        operations: Operations by index of the user; user 0 is the base of the family.
+        keys: Size of the pool of keys.
+        pool_size: Size of each pool of drawn values.
+        wide: Users who use each key of the pool; the others use the first.
+    """
+    everybody = range(len(operations))
+    draft = _Draft(random, operations, [0], pool_size, list(everybody))
+    broad = {0, *wide}
+
+    def all_do(chosen: Mapping[int, Sequence[Operation]]) -> None:
+        for user in everybody:
+            for operation in chosen[user]:
+                has_key = any(isinstance(spec, Keys) for spec in operation.arguments.values())
+                for key in range(keys) if has_key and user in broad else (0,):
+                    draft.add(user, operation, key=key)
+
+    all_do({u: [op for op in operations[u].values() if op.plants and not ends_things(op)] for u in everybody})
+    reading = {u: readers(operations[u]) for u in everybody}
+    all_do(reading)
+    all_do({u: [op for op in operations[u].values() if ends_things(op)] for u in everybody})
+    all_do({u: reading[u] if u == 0 else () for u in everybody})
+    return Program(calls=tuple(draft.calls), sequential=True)

@@ -1,0 +1,343 @@
+"""``Isolation``: what the ``isolation`` fixture hands to a test."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_ssot_isolation.errors import InconclusiveCheck, LeakFound, ReplayMismatch, SurfaceError
+from pytest_ssot_isolation.model.report import Report
+from pytest_ssot_isolation.model.verdict import Verdict
+from pytest_ssot_isolation.parameters import BUDGETS, Parameters, read
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.engine.ask import Ask
+    from pytest_ssot_isolation.engine.record import Recording
+    from pytest_ssot_isolation.engine.search import Hunt
+    from pytest_ssot_isolation.options import Settings
+    from pytest_ssot_isolation.surfaces.base import Surface
+
+Reset = Callable[[], Awaitable[None]]
+Surfaces = "type[Surface[Any]] | Sequence[type[Surface[Any]]]"
+_UNSET: Any = object()
+
+
+class Isolation:
+    """Checks that one user never sees, changes or disturbs another's things.
+
+    Args:
+        settings: The options of the run.
+        test_id: Id of the test; names the examples that are kept.
+        marker: Defaults for ``check`` from ``@pytest.mark.isolation``.
+        resets: Gives the resets of the databases that the test requested.
+        root: Folder of the run; failing examples are kept below it.
+        record: Takes each report.
+        blocked: Asks the databases of the test how many sessions wait for another's lock.
+        share: Seconds of the run's budget that one check may take; None for the profile's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        test_id: str,
+        marker: Mapping[str, object] | None = None,
+        resets: Callable[[], Sequence[Reset]] = tuple,
+        root: Path | None = None,
+        record: Callable[[Report], None] = lambda report: None,
+        blocked: Callable[[], int] | None = None,
+        share: float | None = None,
+    ) -> None:
+        self._settings = settings
+        self._test_id = test_id
+        self._marker = dict(marker or {})
+        self._resets = resets
+        self._root = root
+        self._record = record
+        self._blocked = blocked
+        self._share = share
+        self._checks = 0
+
+    # -- check ---------------------------------------------------------------------------------------
+
+    def check(
+        self,
+        surface: type[Surface[Any]] | Sequence[type[Surface[Any]]],
+        *,
+        world: Callable[[], Any] | None = None,
+        reset: Callable[[Any], Any] | None = None,
+        users: int = _UNSET,
+        calls: int = _UNSET,
+        examples: int | None = _UNSET,
+        oracles: Iterable[str] = _UNSET,
+        faults: Iterable[str] | str = _UNSET,
+        ids: Any = _UNSET,
+        boundary: str = _UNSET,
+        tenants: int | Sequence[str] | None = _UNSET,
+        world_scope: str = _UNSET,
+        stop_at_first: bool = _UNSET,
+        mutate: Iterable[str] | str = _UNSET,
+        seed: int | None = _UNSET,
+        progress: Callable[[int, int], None] = lambda examples, findings: None,
+    ) -> Report:
+        """Let several users act against each other, and say whether one met another's things.
+
+        Args:
+            surface: A class, or several: users are dealt over them.
+            world: Called without arguments for the application: a value, an awaitable, or a context
+                manager. Called once for each run, in an event loop of the harness.
+            reset: Given the world, clears state of the author's own before each run.
+            users: How many users act in the interleaved programs, 2 to 1,000; 3 by default.
+            calls: The most calls in one program, all users together; 24 by default.
+            examples: Exactly so many programs; the profile's budget by default.
+            oracles: Names of the oracles that judge; all but ``aliasing`` by default.
+            faults: ``"cancel"``, ``"timeout"``, ``"disconnect"``, or ``"all"``; none by default.
+            ids: ``"hostile"`` (default), ``"plain"``, ``"int"``, ``"uuid"``, or a strategy of strings.
+            boundary: ``"user"`` (default) or ``"tenant"``.
+            tenants: How many tenants, or their ids.
+            world_scope: ``"example"`` (default), or ``"check"`` for one world for all runs.
+            stop_at_first: End at the first finding.
+            mutate: Guards to weaken one at a time, to learn whether the check would notice.
+            seed: Fixes everything that is drawn.
+            progress: Told after each example: examples so far, findings so far.
+
+        Returns:
+            The report of a clean check.
+
+        Raises:
+            LeakFound: Somebody met another's things; ``.report`` has the minimal history.
+            InconclusiveCheck: Nothing can be said.
+            SurfaceError: The surface, the world or a parameter cannot be used.
+        """
+        if _in_running_loop():
+            raise SurfaceError(
+                "isolation.check() was called while an event loop is running, and it runs one of its own.\n"
+                "To fix this, write `await isolation.check_async(...)` instead."
+            )
+        given = {
+            "users": users, "calls": calls, "examples": examples, "oracles": oracles, "faults": faults,
+            "ids": ids, "boundary": boundary, "tenants": tenants, "world_scope": world_scope,
+            "stop_at_first": stop_at_first, "mutate": mutate, "seed": seed, "reset": reset,
+        }  # fmt: skip
+        set_here = {name: value for name, value in given.items() if value is not _UNSET}
+        asked = read(surface, self._marker, set_here)
+        report = self._run(asked, world, progress)
+        self._record(report)
+        return _or_raise(report, self._settings.fail_on)
+
+    async def check_async(self, surface: Any, **options: Any) -> Report:
+        """``check`` for a test that is itself a coroutine: runs in a loop of its own in a worker thread."""
+        loop = asyncio.get_running_loop()
+        world = options.get("world")
+        if world is not None:
+            options["world"] = _foreign_loop_guard(world, loop)
+        return await asyncio.to_thread(self.check, surface, **options)
+
+    def _run(
+        self, asked: Parameters, world: Callable[[], Any] | None, progress: Callable[[int, int], None]
+    ) -> Report:
+        from pytest_ssot_isolation.engine.host import Host
+        from pytest_ssot_isolation.engine.store import Store
+
+        began = time.monotonic()
+        ask = self._ask(asked)
+        store = Store(self._folder(), self._test_id)
+        hunt = self._hunt(ask, asked, world, progress, store.keep, store.known(ask.surfaces))
+        if self._settings.replay is not None:
+            return self._replayed(self._settings.replay, hunt, ask, began)
+        with Host() as host:
+            host.run(hunt.run())
+            eager = host.loop.saw_eager_tasks
+        from pytest_ssot_isolation.conclude import conclude
+
+        return conclude(hunt, ask, test=self._test_id, seconds=time.monotonic() - began, eager=eager)
+
+    def _hunt(
+        self, ask: Ask, asked: Parameters, world: Callable[[], Any] | None,
+        progress: Callable[[int, int], None], keep: Callable[[Recording], str],
+        known: Sequence[Recording],
+    ) -> Hunt:  # fmt: skip
+        from pytest_ssot_isolation.engine.judge import Bench
+        from pytest_ssot_isolation.engine.run import Terms
+        from pytest_ssot_isolation.engine.search import Hunt
+        from pytest_ssot_isolation.engine.start import Starts
+        from pytest_ssot_isolation.model.canary import Mint
+        from pytest_ssot_isolation.model.scan import Scanner
+
+        mint = Mint(hashlib.sha256(f"canaries {ask.seed}".encode()).digest())
+        bench = Bench(oracles=frozenset(ask.oracles), scanner=Scanner(mint), declared=asked.declared)
+        starts = Starts(world, asked.reset, tuple(self._resets()), asked.world_scope)
+        terms = Terms(mint=mint, boundary=ask.boundary, blocked=self._blocked)
+        return Hunt(ask, terms, starts, bench, keep=keep, known=known, progress=progress)
+
+    def _ask(self, asked: Parameters) -> Ask:
+        from pytest_ssot_isolation.engine.ask import Ask
+
+        most, seconds = BUDGETS[self._settings.profile]
+        if self._share is not None:
+            seconds = self._share
+        if self._settings.profile == "deep":
+            most = None
+        self._checks += 1
+        seed = asked.seed
+        if seed is None:
+            seed = random.Random(f"{self._settings.seed} {self._test_id} {self._checks}").getrandbits(48)
+        return Ask(
+            surfaces=asked.surfaces, operations=asked.operations, users=asked.users, calls=asked.calls,
+            examples=asked.examples, most_examples=most, seconds=seconds, oracles=asked.oracles,
+            faults=asked.faults, ids=asked.ids, boundary=asked.boundary, tenants=asked.tenants,
+            stop_at_first=asked.stop_at_first, seed=seed,
+        )  # fmt: skip
+
+    def _folder(self) -> Path | None:
+        if self._root is None:
+            return None
+        folder = self._settings.directory
+        return folder if folder.is_absolute() else self._root / folder
+
+    # -- replay --------------------------------------------------------------------------------------
+
+    def replay(
+        self,
+        text_or_path: str | Path,
+        surface: type[Surface[Any]] | Sequence[type[Surface[Any]]],
+        *,
+        world: Callable[[], Any] | None = None,
+        reset: Callable[[Any], Any] | None = None,
+    ) -> Report:
+        """Run one recorded example again.
+
+        Args:
+            text_or_path: The text form of a recording, or the path of its file.
+            surface: The surfaces with which it was recorded.
+            world: As in ``check``.
+            reset: As in ``check``.
+
+        Returns:
+            A report with the finding, where it came again; this method does not raise for it.
+
+        Raises:
+            ReplayMismatch: The recording cannot be read, belongs to another surface, or the steps ran
+                otherwise than recorded.
+        """
+        asked = read(surface, {}, {"reset": reset})
+        began = time.monotonic()
+        ask = self._ask(asked)
+        hunt = self._hunt(ask, asked, world, lambda examples, findings: None, lambda r: r.to_text(), ())
+        report = self._replayed(str(text_or_path), hunt, ask, began)
+        self._record(report)
+        return report
+
+    async def replay_async(self, text_or_path: str | Path, surface: Any, **options: Any) -> Report:
+        """``replay`` for a test that is itself a coroutine."""
+        return await asyncio.to_thread(self.replay, text_or_path, surface, **options)
+
+    def _replayed(self, text: str, hunt: Hunt, ask: Ask, began: float) -> Report:
+        from dataclasses import replace
+
+        from pytest_ssot_isolation.conclude import conclude
+        from pytest_ssot_isolation.engine.host import Host
+        from pytest_ssot_isolation.engine.record import PREFIX, parse, restore
+        from pytest_ssot_isolation.model.canary import Mint
+        from pytest_ssot_isolation.model.scan import Scanner
+
+        if not text.startswith(PREFIX):
+            path = Path(text)
+            if not path.is_absolute() and self._root is not None and not path.exists():
+                path = self._root / path
+            try:
+                text = path.read_text(encoding="utf-8")
+            except OSError as error:
+                raise ReplayMismatch(
+                    f"The recorded example {path} cannot be read: {error.strerror}.\n"
+                    "To fix this, name the file that the report names, or copy the text that begins with v1."
+                ) from error
+        recording = restore(parse(text), ask.surfaces)
+        # The recorded seed mints the recorded canaries.
+        mint = Mint(hashlib.sha256(f"canaries {recording.seed}".encode()).digest())
+        hunt.bench.scanner = Scanner(mint)
+        hunt.terms = replace(hunt.terms, mint=mint, boundary=recording.boundary)
+        with Host() as host:
+            host.run(hunt.replay(recording))
+        return conclude(
+            hunt, ask, test=self._test_id, seconds=time.monotonic() - began, eager=False, replayed=True
+        )
+
+    # -- factories -----------------------------------------------------------------------------------
+
+    def check_factory(
+        self,
+        factory: Callable[..., Any],
+        *,
+        contexts: Iterable[Any] | None = None,
+        shares: Iterable[Any] = (),
+        users: int = 20,
+    ) -> Report:
+        """Call a factory for many user contexts, and say whether its instances are apart.
+
+        Args:
+            factory: Sync or async; takes a ``UserExecutionContext``.
+            contexts: The contexts to call it with; fresh ones by default.
+            shares: Objects, or types of objects, that the instances may share.
+            users: How many contexts, where none are given; 20 by default.
+
+        Returns:
+            The report of a sound factory.
+
+        Raises:
+            LeakFound: Two users got one object, or one's failure harmed another.
+        """
+        from pytest_ssot_isolation.engine.factory import check_factory
+
+        report = check_factory(factory, contexts=contexts, shares=shares, users=users)
+        self._record(report)
+        return _or_raise(report, self._settings.fail_on)
+
+    async def check_factory_async(self, factory: Callable[..., Any], **options: Any) -> Report:
+        """``check_factory`` for a test that is itself a coroutine."""
+        return await asyncio.to_thread(self.check_factory, factory, **options)
+
+
+def _or_raise(report: Report, fail_on: str) -> Report:
+    """Raise for a leak or for having nothing to say; an answer that is neither comes back."""
+    if report.verdict is Verdict.CLEAN:
+        return report
+    from pytest_ssot_isolation.report.terminal import render
+
+    text = render([report])
+    if report.verdict is Verdict.LEAK:
+        raise LeakFound(text, report)
+    raise InconclusiveCheck(text, report)
+
+
+def _in_running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _foreign_loop_guard(world: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> Callable[[], Any]:
+    """Refuse an object that belongs to the caller's loop: it would hang in the harness's own."""
+
+    def guarded() -> Any:
+        given = world()
+        for name in ("_loop", "loop"):
+            if (
+                getattr(given, name, None) is loop
+                and threading.current_thread() is not threading.main_thread()
+            ):
+                raise SurfaceError(
+                    f"The world gave a {type(given).__name__} that belongs to the test's own event loop.\n"
+                    "To fix this, make it inside the world factory, which runs in the harness's loop."
+                )
+        return given
+
+    return guarded

@@ -1,0 +1,130 @@
+"""A foreign secret in what a user sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeAlias
+
+from pytest_ssot_isolation.model.history import History, Observation, Planted
+from pytest_ssot_isolation.model.verdict import Finding, Judgement
+
+ORACLE = "canary"
+
+
+class Sighting(Protocol):
+    """A canary recognised in an observation."""
+
+    @property
+    def user(self) -> int:
+        """Serial number of the owner within the check."""
+
+    @property
+    def slot(self) -> int:
+        """Which of the owner's canaries it is."""
+
+    @property
+    def path(self) -> str:
+        """Dotted place in the seen form."""
+
+    @property
+    def encoding(self) -> str:
+        """How it was encoded."""
+
+    @property
+    def weak(self) -> bool:
+        """Whether it may be there by chance."""
+
+
+Scan: TypeAlias = Callable[[object], Sequence[Sighting]]
+
+
+def judge(history: History, scan: Scan) -> Judgement:
+    """Say who saw a canary that is not theirs.
+
+    Args:
+        history: One run.
+        scan: Recognises canaries in an observation.
+
+    Returns:
+        Findings, at most one for each reader, owner, operation, channel and place; the users for whom
+        the positive control held: an owner or addressee saw the canary in another call than the one that
+        carried it in. Inconclusive where nothing was planted.
+    """
+    owners = {principal.serial: principal.index for principal in history.principals}
+    found: dict[tuple[object, ...], Finding] = {}
+    controls: set[int] = set()
+    weak: dict[tuple[int, int], list[tuple[Observation, Sighting]]] = {}
+    for observation in history.observations:
+        for sighting in scan(observation.seen):
+            owner = owners.get(sighting.user)
+            planted = history.planted.get((sighting.user, sighting.slot))
+            viewer = observation.user
+            if owner is not None and _is_lawful(history, planted, viewer, owner):
+                if planted is not None and observation.call != planted.call and observation.channel != "log":
+                    controls.add(owner)
+                continue
+            if sighting.weak:
+                weak.setdefault((viewer, sighting.user), []).append((observation, sighting))
+                continue
+            _add(found, _finding(history, observation, sighting, owner, planted))
+    for (_, serial), sightings in weak.items():
+        # One narrow value may be there by chance; two different ones of the same owner are not.
+        if len({sighting.slot for _, sighting in sightings}) > 1:
+            observation, sighting = sightings[0]
+            owner = owners.get(serial)
+            planted = history.planted.get((serial, sighting.slot))
+            _add(found, _finding(history, observation, sighting, owner, planted))
+    if not history.planted and not found:
+        return Judgement.inconclusive("no canary was planted, so no read could have shown one")
+    return Judgement.of(found.values(), controls=controls)
+
+
+def _is_lawful(history: History, planted: Planted | None, viewer: int, owner: int) -> bool:
+    if history.may_see(viewer, owner):
+        return True
+    return planted is not None and (planted.public or viewer in planted.readers)
+
+
+def _add(found: dict[tuple[object, ...], Finding], finding: Finding) -> None:
+    found.setdefault((*finding.key, finding.victim_index, finding.offender_index), finding)
+
+
+def _finding(
+    history: History, observation: Observation, sighting: Sighting, owner: int | None, planted: Planted | None
+) -> Finding:
+    reader = history.principals[observation.user]
+    if owner is None:
+        victim, name = None, "a user of an earlier example"
+    else:
+        victim, name = owner, history.principals[owner].name
+    how = "" if sighting.encoding == "plain" else f", encoded ({sighting.encoding})"
+    if planted is None:
+        why = (
+            f"it shows a canary of {name} that no call of this run carried in: it was left by an earlier run"
+        )
+    else:
+        why = f"it shows a canary of {name}{how}, and {reader.name} may not see what is {name}'s"
+    return Finding(
+        oracle=ORACLE,
+        victim=name,
+        offender=reader.name,
+        operation=observation.operation,
+        channel=observation.channel,
+        path=sighting.path,
+        explanation=why,
+        index=observation.call,
+        victim_index=victim,
+        offender_index=observation.user,
+    )
+
+
+def carried_in(history: History, finding: Finding, scan: Scan) -> Iterable[int]:
+    """Calls that carried in what a finding's call shows."""
+    serials = {principal.index: principal.serial for principal in history.principals}
+    for observation in history.observations:
+        if observation.call != finding.index or observation.user != finding.offender_index:
+            continue
+        for sighting in scan(observation.seen):
+            planted = history.planted.get((sighting.user, sighting.slot))
+            if planted is not None and sighting.user == serials.get(finding.victim_index or 0):
+                yield planted.call

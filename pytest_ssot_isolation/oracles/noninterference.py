@@ -1,0 +1,218 @@
+"""What one user sees must not depend on those whom that user may not see.
+
+From an equal start the observer's calls are run again without the others'; whatever the observer then sees
+differently was told by the others. The same comparison serves three oracles: a lost or changed thing of the
+observer's own is ``integrity``, a failure that another's fault caused is ``availability``, and all else is
+``noninterference``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_ssot_isolation.model.history import History, Outcome
+from pytest_ssot_isolation.model.verdict import Finding
+from pytest_ssot_isolation.oracles.normal import (
+    Alike,
+    Declarations,
+    Namer,
+    Place,
+    alike_by_name,
+    answers_of,
+    differences,
+    known_names,
+)
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.oracles.canary import Scan
+
+_ERRORS_OF_CONTENTION = (
+    "deadlock", "serializ", "could not obtain lock", "locked", "timeout", "timed out", "too many connections",
+    "too many clients", "remaining connection slots",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field that the observer sees differently without the others.
+
+    Attributes:
+        call: Id of the call.
+        operation: Name of the operation.
+        channel: Channel of the observation.
+        path: Dotted path in the seen form; ``""`` for the whole answer.
+        full: What was seen beside the others, in the normal form.
+        solo: What was seen without them.
+        ended: Whether the call ended differently.
+    """
+
+    call: int
+    operation: str
+    channel: str
+    path: str
+    full: object
+    solo: object
+    ended: bool = False
+
+    @property
+    def place(self) -> Place:
+        """The field: operation and path."""
+        return (self.operation, self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One run as one user saw it, with what is needed to compare it.
+
+    Attributes:
+        history: The run.
+        nonce: The letters of its ids.
+    """
+
+    history: History
+    nonce: str
+
+
+def compare(
+    full: View,
+    solo: View,
+    observer: int,
+    declared: Declarations,
+    *,
+    opaque: frozenset[Place] = frozenset(),
+    masked: frozenset[Place] = frozenset(),
+    pick_ids: bool = False,
+) -> tuple[list[Difference], set[Place]]:
+    """Compare two runs as one user saw them.
+
+    Args:
+        full: The run beside the others.
+        solo: The run without them.
+        observer: Index of the user in both.
+        declared: What the surface's author declared.
+        opaque: Further fields that hold names only.
+        masked: Further fields that are not compared.
+        pick_ids: Whether whole numbers in fields that are named like ids are taken for names.
+
+    Returns:
+        The differences in the order of the observer's calls, and the fields that were taken for ids.
+    """
+    both = set(full.history.bound) & set(solo.history.bound)
+    seen = []
+    renamed: set[Place] = set()
+    numbers: list[dict[str, str]] = []
+    references: set[str] = set()
+    for view in (full, solo):
+        namer = Namer(
+            known_names(view.history, view.nonce), declared, opaque=opaque, masked=masked, pick_ids=pick_ids
+        )
+        # Values put in for results of the absent stand for those results.
+        for call, bound in sorted(full.history.bound.items()):
+            other = view.history.bound.get(call)
+            if bound.user != observer or other is None:
+                continue
+            foreign = {name for name, owner in bound.references if owner != observer}
+            for name, value in other.arguments:
+                if name in foreign and isinstance(value, int | str):
+                    namer.numbers[str(value)] = f"<reference {call}.{name}>"
+                    references.add(f"<reference {call}.{name}>")
+        rows = []
+        for call, operation, channel, answer in answers_of(view.history, observer, both.__contains__):
+            outcome, form = answer["outcome"], answer["seen"]  # type: ignore[index]
+            rows.append((call, operation, channel, outcome, namer.form(operation, form)))
+        seen.append(rows)
+        renamed |= namer.renamed
+        numbers.append(namer.numbers)
+    return _paired(seen[0], seen[1], alike_by_name(numbers[0], numbers[1], frozenset(references))), renamed
+
+
+def _paired(
+    full: Sequence[tuple[int, str, str, str, object]],
+    solo: Sequence[tuple[int, str, str, str, object]],
+    alike: Alike,
+) -> list[Difference]:
+    found = []
+    by_call: dict[tuple[int, str], list[tuple[str, str, object]]] = {}
+    for call, operation, channel, outcome, form in solo:
+        by_call.setdefault((call, channel), []).append((operation, outcome, form))
+    # Pushes reach a user when they may: only that they come, and in which order, is compared.
+    pushed: dict[str, list[object]] = {}
+    for call, operation, channel, outcome, form in full:
+        if channel != "result":
+            pushed.setdefault(channel, []).append(form)
+            continue
+        others = by_call.get((call, channel))
+        if not others:
+            continue
+        _, other_outcome, other_form = others.pop(0)
+        if Outcome.UNKNOWN.value in (outcome, other_outcome):
+            continue
+        for path, one, other in differences(form, other_form, alike):
+            found.append(
+                Difference(call, operation, channel, path, one, other, ended=outcome != other_outcome)
+            )
+    alone: dict[str, list[object]] = {}
+    for _, _, channel, _, form in solo:
+        if channel != "result":
+            alone.setdefault(channel, []).append(form)
+    for channel in sorted(pushed.keys() | alone.keys()):
+        one, other = pushed.get(channel, []), alone.get(channel, [])
+        if one != other and sorted(map(repr, one)) != sorted(map(repr, other)):
+            found.append(Difference(-1, "open", channel, "", one, other))
+    return found
+
+
+def is_contention(difference: Difference) -> bool:
+    """Whether a failure names what several users at the same time may lawfully cause."""
+    text = repr(difference.full).lower()
+    return any(word in text for word in _ERRORS_OF_CONTENTION)
+
+
+def finding_of(difference: Difference, full: History, solo: History, observer: int, scan: Scan) -> Finding:
+    """Name what a confirmed difference means."""
+    name = full.principals[observer].name
+    others = [p for p in full.principals if p.index != observer and not full.may_see(observer, p.index)]
+    acting = sorted({bound.user for bound in full.bound.values()} & {p.index for p in others})
+    offender = acting[0] if len(acting) == 1 else None
+    oracle, why = _meaning(difference, full, solo, observer, scan)
+    said = f"beside others {name} sees {_short(difference.full)}, alone {_short(difference.solo)}"
+    where = f" at {difference.path}" if difference.path else ""
+    return Finding(
+        oracle=oracle,
+        victim=name,
+        offender=full.principals[offender].name if offender is not None else None,
+        operation=difference.operation,
+        channel=difference.channel,
+        path=difference.path,
+        explanation=f"{why}: in the answer to {difference.operation}{where} {said}",
+        index=difference.call,
+        victim_index=observer,
+        offender_index=offender,
+    )
+
+
+def _meaning(
+    difference: Difference, full: History, solo: History, observer: int, scan: Scan
+) -> tuple[str, str]:
+    name = full.principals[observer].name
+    one, other = full.of_call(difference.call), solo.of_call(difference.call)
+    faults = {fault.call for fault in full.schedule.faults}
+    foreign_fault = any(full.bound[call].user != observer for call in faults if call in full.bound)
+    if one is not None and other is not None:
+        if foreign_fault and one.outcome is Outcome.FAILED and other.outcome is Outcome.OK:
+            return "availability", f"a fault in another's call makes a call of {name} fail"
+        mine = full.principals[observer].serial
+        before = {(s.user, s.slot) for s in scan(other.seen) if s.user == mine}
+        after = {(s.user, s.slot) for s in scan(one.seen) if s.user == mine}
+        if before - after:
+            return "integrity", f"others changed or removed what {name} wrote"
+    return "noninterference", f"what {name} sees depends on others"
+
+
+def _short(value: object, longest: int = 60) -> str:
+    if isinstance(value, Mapping) and isinstance(value.get("error"), Mapping):
+        value = f"{value['error'].get('type')}: {value['error'].get('text')}"
+    text = str(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -1,0 +1,250 @@
+"""The normal form of what a user saw: names instead of values wherever a value is only a name.
+
+Values are renamed in the order of first sight and never deleted, so that a user who sees another thing
+under the same name still sees something else.
+"""
+
+from __future__ import annotations
+
+import datetime
+import html
+import json
+import re
+import urllib.parse
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pytest_ssot_isolation.model.history import History
+
+Place: TypeAlias = tuple[str, str]
+"""An operation, and a dotted path in its answers with list positions as ``*``."""
+
+_UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b|\b[0-9a-f]{32}\b")
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")
+_DIGITS = re.compile(r"(?<![^\W_])\d+(?![^\W_])")
+_MOMENT = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
+_ID_LIKE = re.compile(
+    r"(?:^|[._])(?:id|ids|pk|seq|serial|no|nr|num|number|ref|oid|uid|cursor|version|etag|location)$|(?:Id|ID)$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What the surface's author declared of the fields of its answers.
+
+    Attributes:
+        opaque: Fields that hold names only.
+        ignore: Fields that are not compared: those ignored and those shared.
+        order_free: Lists whose order does not count.
+    """
+
+    opaque: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    order_free: tuple[str, ...] = ()
+
+
+def matches(place: Place, patterns: Iterable[str]) -> bool:
+    """Whether a field is one of those declared.
+
+    A pattern is a path from the top of the answer, ``operation:path`` for one operation only, and
+    ``*`` for all of an answer; list positions may be left out, and the ``body`` of a response too.
+    """
+    operation, path = place
+    for pattern in patterns:
+        wanted, _, rest = pattern.rpartition(":")
+        if wanted and wanted != operation:
+            continue
+        if rest == "*" or _is_at(path, rest) or _is_at(path.removeprefix("body").removeprefix("."), rest):
+            return True
+    return False
+
+
+def _is_at(path: str, pattern: str) -> bool:
+    if path == pattern or path.startswith(pattern + "."):
+        return True
+    plain = [part for part in path.split(".") if part != "*"]
+    wanted = [part for part in pattern.split(".") if part != "*"]
+    return plain[: len(wanted)] == wanted and bool(wanted)
+
+
+@dataclass(slots=True)
+class Namer:
+    """Renames values in the order in which they are first seen."""
+
+    known: Mapping[str, str]
+    declared: Declarations
+    opaque: frozenset[Place] = frozenset()
+    masked: frozenset[Place] = frozenset()
+    pick_ids: bool = False
+    names: dict[tuple[str, object], str] = field(default_factory=dict)
+    numbers: dict[str, str] = field(default_factory=dict)
+    renamed: set[Place] = field(default_factory=set)
+    _words: re.Pattern[str] | None = None
+
+    def __post_init__(self) -> None:
+        longest_first = sorted(self.known, key=len, reverse=True)
+        if longest_first:
+            self._words = re.compile("|".join(re.escape(word) for word in longest_first))
+
+    def form(self, operation: str, seen: object, path: str = "") -> object:
+        """The normal form of an answer, or of a part of it."""
+        place = (operation, path)
+        if place in self.masked or matches(place, self.declared.ignore):
+            return "<ignored>"
+        if isinstance(seen, Mapping):
+            return {
+                self._text(str(name)): self.form(operation, value, f"{path}.{name}" if path else str(name))
+                for name, value in seen.items()
+            }
+        if isinstance(seen, list | tuple):
+            items = [self.form(operation, value, f"{path}.*" if path else "*") for value in seen]
+            if matches(place, self.declared.order_free):
+                items.sort(key=repr)
+            return items
+        if place in self.opaque or matches(place, self.declared.opaque):
+            return self._name(path.rpartition(".")[2], seen)
+        return self._leaf(place, seen)
+
+    def _leaf(self, place: Place, seen: object) -> object:
+        if isinstance(seen, bool) or seen is None or isinstance(seen, float):
+            return seen
+        if isinstance(seen, uuid.UUID):
+            return self._name("uuid", seen)
+        if isinstance(seen, str):
+            return self._text(seen)
+        if isinstance(seen, bytes):
+            return self._text(seen.decode("utf-8", "backslashreplace"))
+        if isinstance(seen, int) and str(seen) in self.known:
+            return self.known[str(seen)]
+        if isinstance(seen, int) and self.pick_ids and is_id_like(place):
+            self.renamed.add(place)
+            return self._name("id", seen)
+        return seen
+
+    def _name(self, kind: str, value: object) -> str:
+        if isinstance(value, Mapping | list):
+            value = json.dumps(value, default=repr, sort_keys=True)
+        name = self.names.setdefault((kind, value), f"<{kind} {len(self.names)}>")
+        if isinstance(value, int | str) and not isinstance(value, bool):
+            self.numbers.setdefault(str(value), name)
+        return name
+
+    def _text(self, text: str) -> str:
+        if self._words is not None:
+            text = self._words.sub(lambda found: self.known[found[0]], text)
+        if len(text) >= 8:
+            text = _UUID.sub(lambda found: self._name("uuid", found[0].lower()), text)
+            text = _ADDRESS.sub("<address>", text)
+        return text
+
+
+def is_id_like(place: Place) -> bool:
+    """Whether a field's name says that it holds an id."""
+    return _ID_LIKE.search(place[1]) is not None
+
+
+def known_names(history: History, nonce: str) -> dict[str, str]:
+    """The ids of a run's users and tenants, in the forms in which they turn up in texts."""
+    known: dict[str, str] = {}
+    for kind, values in (
+        ("user", [p.user_id for p in history.principals]),
+        ("tenant", [p.tenant_id for p in history.principals]),
+    ):
+        for index, value in enumerate(values):
+            for form in forms(value):
+                if form:
+                    known.setdefault(form, f"<{kind} {index}>")
+    for form in (nonce, nonce.upper(), nonce.capitalize()):
+        known.setdefault(form, "<nonce>")
+    return known
+
+
+def forms(text: str) -> Iterable[str]:
+    """A text as it stands, quoted for URLs, escaped for JSON, HTML and Python, and in either case."""
+    yield text
+    yield urllib.parse.quote(text, safe="")
+    yield urllib.parse.quote(text)
+    yield urllib.parse.quote_plus(text)
+    yield json.dumps(text)[1:-1]
+    yield html.escape(text)
+    yield repr(text)[1:-1]
+    yield text.strip()
+    yield text.lower()
+    yield text.upper()
+
+
+def is_moment(value: object) -> bool:
+    """Whether a value tells a time."""
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time | datetime.timedelta):
+        return True
+    return isinstance(value, str) and _MOMENT.search(value) is not None
+
+
+Alike: TypeAlias = Callable[[object, object], bool]
+"""Whether two leaves that are not equal say the same all the same."""
+
+
+def alike_by_name(one: Mapping[str, str], other: Mapping[str, str], references: frozenset[str]) -> Alike:
+    """Leaves are alike where they differ only in numbers that stand for the same thing in their runs.
+
+    Args:
+        one: Names of the numbers that were seen as ids in one run.
+        other: The same of the other run.
+        references: Names that also count where the number is all there is: what the call was given. A
+            bare number that is the id of something else may well be a count.
+    """
+
+    def alike(a: object, b: object) -> bool:
+        if isinstance(a, str) and isinstance(b, str):
+            if _DIGITS.sub("", a) != _DIGITS.sub("", b):
+                return False
+            pairs = zip(_DIGITS.findall(a), _DIGITS.findall(b), strict=False)
+            return all(x == y or one.get(x, x) == other.get(y, y) for x, y in pairs)
+        if isinstance(a, int) and isinstance(b, int):
+            name = one.get(str(a))
+            return name is not None and name in references and name == other.get(str(b))
+        return False
+
+    return alike
+
+
+def differences(one: object, other: object, alike: Alike, path: str = "") -> list[tuple[str, object, object]]:
+    """Where two normal forms differ: the dotted path, and both values."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        found = []
+        for name in [*one, *(name for name in other if name not in one)]:
+            here = f"{path}.{name}" if path else str(name)
+            if name not in one or name not in other:
+                found.append((here, one.get(name, "<absent>"), other.get(name, "<absent>")))
+            else:
+                found += differences(one[name], other[name], alike, here)
+        return found
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [
+            row
+            for a, b in zip(one, other, strict=True)
+            for row in differences(a, b, alike, f"{path}.*" if path else "*")
+        ]
+    return [] if one == other or alike(one, other) else [(path, one, other)]
+
+
+Answers: TypeAlias = Sequence[tuple[int, str, str, object]]
+"""Call, operation, channel and what was seen, in the order in which one user saw it."""
+
+
+def answers_of(history: History, observer: int, calls: Callable[[int], bool]) -> Answers:
+    """What one user saw in answer to the calls that count; logs apart, which are no user's view."""
+    return [
+        (o.call, o.operation, o.channel, {"outcome": o.outcome.value, "seen": o.seen})
+        for o in history.observations
+        if o.user == observer and o.channel != "log" and (o.call < 0 or calls(o.call))
+    ]
+
+
+def unwrapped(form: object) -> tuple[Any, Any]:
+    """Outcome and seen form of an answer."""
+    if isinstance(form, Mapping):
+        return form.get("outcome"), form.get("seen")
+    return None, form

@@ -1,0 +1,1 @@
+"""Adapters to the application under test: what one signed-in user can do."""
