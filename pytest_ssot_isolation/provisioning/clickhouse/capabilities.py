@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ REMEDIES: Final = {
     "query_cache": _SERVER,
     "sessions": _SERVER,
     "http": _SERVER,
-    "async": _SERVER,
+    "async": f"{_SERVER}, and install clickhouse-connect[async]",
 }
 """Every capability, and how to get it."""
 
@@ -55,6 +56,9 @@ def is_there(capability: str, engine: Probed) -> bool:
             return _caches_queries(engine, name)
         case "sessions":
             return _is_http(engine) and _keeps_sessions(engine, name)
+        case "async":
+            # The driver's asynchronous client stands on a package that comes only when asked for.
+            return _is_http(engine) and find_spec("aiohttp") is not None
         case _:
             return _is_http(engine)
 

@@ -130,6 +130,7 @@ class ClickhouseServer:
 
     def require(self, *capabilities: str) -> None:
         """Skip the running test, loudly, unless the server has each of these capabilities."""
+        __tracebackhide__ = True  # The skip is told at the test's own line.
         if unknown := sorted(set(capabilities) - REMEDIES.keys()):
             raise ValueError(f"unknown capabilities {unknown}; there are {sorted(REMEDIES)}")
         if missing := sorted(name for name in set(capabilities) if not self._has(name)):
@@ -193,6 +194,7 @@ class ClickhouseDatabase:
 
     def require(self, *capabilities: str) -> None:
         """Skip the running test, and say how to run it, unless the server has all these capabilities."""
+        __tracebackhide__ = True
         self.server.require(*capabilities)
 
     def connect(self, **options: Any) -> Client:
