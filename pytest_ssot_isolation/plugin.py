@@ -1,1 +1,113 @@
 """The pytest hooks, each a few lines that hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_ssot_isolation import options
+from pytest_ssot_isolation.fixtures import canaries as canaries
+from pytest_ssot_isolation.fixtures import clickhouse as clickhouse
+from pytest_ssot_isolation.fixtures import clickhouse_server as clickhouse_server
+from pytest_ssot_isolation.fixtures import database_timeouts as database_timeouts
+from pytest_ssot_isolation.fixtures import isolation as isolation
+from pytest_ssot_isolation.fixtures import make_user_context as make_user_context
+from pytest_ssot_isolation.fixtures import postgres as postgres
+from pytest_ssot_isolation.fixtures import postgres_server as postgres_server
+from pytest_ssot_isolation.fixtures import ssot_servers as ssot_servers
+from pytest_ssot_isolation.fixtures import user_context as user_context
+from pytest_ssot_isolation.fixtures import user_contexts as user_contexts
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_ssot_isolation import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.declare(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in options.MARKERS:
+        config.addinivalue_line("markers", marker)
+    config.stash[options.SETTINGS] = options.read(config)
+    config.stash[options.REPORT] = []
+    config.stash[options.SERVERS] = {}
+    config.stash[options.DATABASES] = []
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Gatherer(config), "ssot_isolation_gatherer")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker of xdist the seed that the header shows."""
+    node.workerinput["ssot_seed"] = node.config.stash[options.SETTINGS].seed
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    settings = config.stash[options.SETTINGS]
+    return (
+        f"ssot-isolation: profile {settings.profile}, seed {settings.seed} ({settings.seed_origin});"
+        f" on first use: postgres {options.shown_way(settings.postgres)},"
+        f" clickhouse {options.shown_way(settings.clickhouse)}"
+    )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # Not in pytest_collection_modifyitems: pytest's own, which carries out -m, may come first there.
+    if "isolation" in getattr(item, "fixturenames", ()):
+        item.add_marker("isolation")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    test_report = yield
+    # Attributes of a test report reach the controller of xdist as well, also when the worker dies later.
+    if servers := item.config.stash[options.SERVERS]:
+        vars(test_report)["ssot_servers"] = list(servers)
+    if test_report.when == "call" and (reports := item.stash.get(options.REPORT, None)):
+        vars(test_report)["ssot_reports"] = [report.to_json() for report in reports]
+    return test_report
+
+
+class Gatherer:
+    """Holds what the tests of the run found, in the process that tells it: the controller under xdist."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        stash = self.config.stash
+        stash[options.SERVERS] |= dict.fromkeys(getattr(report, "ssot_servers", ()))
+        if found := getattr(report, "ssot_reports", None):
+            import json
+
+            from pytest_ssot_isolation.model.report import Report
+
+            for text in found:
+                checked = Report.from_plain(json.loads(text))
+                stash[options.REPORT].append(checked)
+                for finding in checked.findings:
+                    self.config.hook.pytest_ssot_finding(finding=finding, report=checked, config=self.config)
+
+    def pytest_sessionfinish(self) -> None:
+        if paths := self.config.stash[options.SETTINGS].report:
+            from pytest_ssot_isolation.report import json_document
+
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json_document.render(self.config.stash[options.REPORT]), encoding="utf-8")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        stash = self.config.stash
+        if reports := stash[options.REPORT]:
+            from pytest_ssot_isolation.report import terminal
+
+            terminalreporter.section("isolation")
+            terminalreporter.write_line(terminal.render(reports))
+        for line in stash[options.SERVERS]:
+            terminalreporter.write_line(f"ssot-isolation: {line}")
