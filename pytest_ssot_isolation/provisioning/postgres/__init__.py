@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 def providers() -> tuple[Provider[PostgresServer], ...]:
     """Return the ways to PostgreSQL, in the order in which they are tried."""
+    from pytest_ssot_isolation.provisioning.postgres.container import Container
+    from pytest_ssot_isolation.provisioning.postgres.dsn import Dsn
     from pytest_ssot_isolation.provisioning.postgres.embedded import Embedded
 
-    return (Embedded(),)
+    return (Dsn(), Container(), Embedded())
 
 
 def lease(wanted: Wanted) -> PostgresServer:

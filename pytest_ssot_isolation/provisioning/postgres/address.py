@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pytest_ssot_isolation.errors import DatabaseUnusable
 
 _PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)[^\s@]*(@)")
-_PASSWORD_IN_PAIR = re.compile(r"(?i)(password\s*=?\s*)('[^']*'|[^\s&;]+)")
+_PASSWORD_IN_PAIR = re.compile(r"(?i)(password\s*=\s*|password\s+(?='))('[^']*'|[^\s&;]+)")
 _SHAPE = "postgresql://user:password@host:5432/app_test"
 
 
@@ -60,6 +61,12 @@ class Address:
         """Return another role's way into the same database."""
         return replace(self, user=user, password=password)
 
+    def with_settings(self, settings: Mapping[str, str]) -> Address:
+        """Return the same way in, with settings that every session begins with."""
+        escaped = ((name, re.sub(r"([\\\s])", r"\\\1", value)) for name, value in settings.items())
+        words = " ".join(f"-c {name}={value}" for name, value in escaped)
+        return replace(self, options=(*self.options, ("options", words)))
+
     def url(self, driver: str | None = None) -> str:
         """Return the DSN, with a driver's name for SQLAlchemy when one is given."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
@@ -68,7 +75,7 @@ class Address:
         options = dict(self.options)
         if host.startswith("/"):
             options, host = {"host": host, **options}, ""
-        query = f"?{urlencode(options)}" if options else ""
+        query = f"?{urlencode(options, quote_via=quote)}" if options else ""
         who = quote(self.user, safe="")
         return f"{scheme}://{who}{secret}@{host}:{self.port}/{quote(self.database, safe='')}{query}"
 

@@ -32,6 +32,11 @@ class Roles:
         return cls(f"ssot_{digest}", is_superuser, major, secret)
 
     @property
+    def number(self) -> int:
+        """The prefix as a number, for locks."""
+        return number_of(self.prefix)
+
+    @property
     def owner(self) -> str:
         """The role that owns databases and schema."""
         return f"{self.prefix}_owner"
@@ -54,23 +59,24 @@ class Roles:
         return place.as_role(self.owner, self.password_of(self.owner))
 
     def create(self, role: str) -> str:
-        """Return the statement that makes a login role without any power."""
+        """Return the script that makes a login role without any power."""
         powers = "LOGIN NOCREATEDB NOCREATEROLE INHERIT"
         if self.is_superuser:
             powers += " NOSUPERUSER NOBYPASSRLS NOREPLICATION"
-        return f"CREATE ROLE {role} {powers} PASSWORD '{self.password_of(role)}'"
+        script = f"CREATE ROLE {role} {powers} PASSWORD '{self.password_of(role)}'"
+        if (
+            not self.is_superuser
+        ):  # Whoever is no superuser has to be a member of it to end and to undo its doings.
+            script += f"; GRANT {role} TO CURRENT_USER"
+            script += " WITH INHERIT TRUE, SET TRUE" if self.major >= 16 else ""
+        return script
 
     @property
     def create_both(self) -> str:
         """The script that makes the run's two roles."""
         # A random password of 128 bits needs no slow hash, and connecting is a third faster without.
         steps = ["SET LOCAL scram_iterations = 1"] if self.major >= 16 else []
-        for role in (self.owner, self.app):
-            steps.append(self.create(role))
-            if not self.is_superuser:
-                options = " WITH INHERIT TRUE, SET TRUE" if self.major >= 16 else ""
-                steps.append(f"GRANT {role} TO CURRENT_USER{options}")
-        return ";\n".join(steps)
+        return ";\n".join([*steps, self.create(self.owner), self.create(self.app)])
 
     @property
     def grants(self) -> str:
@@ -90,3 +96,8 @@ class Roles:
     def forget_settings(self) -> str:
         """The script that undoes what a test may set on a role for itself."""
         return f"ALTER ROLE {self.app} RESET ALL; ALTER ROLE {self.owner} RESET ALL"
+
+
+def number_of(prefix: str) -> int:
+    """Return a run's prefix as a number that fits a lock's key."""
+    return int(prefix.removeprefix("ssot_")[:7], 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Coroutine
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pytest_ssot_isolation.errors import Attempt, DatabaseUnusable, IsolationError, ServerFailed
 from pytest_ssot_isolation.provisioning.breaker import Breaker
-from pytest_ssot_isolation.provisioning.postgres import templates
+from pytest_ssot_isolation.provisioning.postgres import strangers, templates
 from pytest_ssot_isolation.provisioning.postgres.address import Address, hide_passwords
 from pytest_ssot_isolation.provisioning.postgres.background import Background
 from pytest_ssot_isolation.provisioning.postgres.database import Leftover, PostgresDatabase, Schema
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 USES: Final = 300  # Emptying by DELETE leaves dead rows behind: some 270 kB by then, for 20 rows a test.
 _WORKERS_LOCK: Final = 0x55307150
+_RUNS_LOCK: Final = 0x55307151
 
 
 class PostgresServer:
@@ -39,6 +41,7 @@ class PostgresServer:
         way: ``"dsn"``, ``"container"`` or ``"embedded"``.
         timeouts: Those in force, in seconds.
         passed_over: The ways tried before this one, and why each was left.
+        notes: A few words for the header of the run.
     """
 
     engine: Final = "postgres"
@@ -55,7 +58,9 @@ class PostgresServer:
         self._breaker = Breaker.of(wanted.run_id, f"databases {self._admin}")
         self._background = Background()
         self.passed_over: tuple[Attempt, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self._templates: dict[str, Template] = {}
+        self._slots: set[Slot] = set()  # All that there are, handed out or not.
         self._numbers = itertools.count()
         self._is_open = True
         self._connection: Connection | None = None
@@ -65,6 +70,7 @@ class PostgresServer:
         except BaseException:
             self._let_go()
             raise
+        atexit.register(self.close)
 
     def __repr__(self) -> str:
         return f"<PostgresServer {self.version} ({self.way}) at {self._admin.host}:{self._admin.port}>"
@@ -97,6 +103,7 @@ class PostgresServer:
         if not self._is_open:
             return
         self._is_open = False
+        atexit.unregister(self.close)
         try:
             with contextlib.suppress(IsolationError):
                 self.run(self._end())
@@ -197,6 +204,10 @@ class PostgresServer:
                 is_superuser=is_superuser,
                 major=connection.get_server_version().major,
             )
+            # Held as long as this connection: tells other runs that what has our prefix is in use.
+            await connection.execute("SELECT pg_advisory_lock_shared($1, $2)", _RUNS_LOCK, self._roles.number)
+            if self._share is None:
+                await strangers.sweep(connection, _RUNS_LOCK)
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", _WORKERS_LOCK)
                 exists = "SELECT FROM pg_roles WHERE rolname = $1"
@@ -228,6 +239,7 @@ class PostgresServer:
         name = f"{self._roles.prefix}_{self._wanted.worker}_{next(self._numbers)}"
         await self._create(name, template.name)
         slot = Slot(self._admin.at(name), self._roles, self.timeouts, template.name)
+        self._slots.add(slot)
         template.known = await slot.learn(template.known)
         return slot
 
@@ -254,8 +266,9 @@ class PostgresServer:
                 found = None
             if found is None:
                 await self._create(template.name, "template1")
+                slot = Slot(self._admin.at(template.name), self._roles, self.timeouts, template.name)
                 try:
-                    await self._fill(template)
+                    await self._fill(template, slot)
                 except BaseException:
                     await self._drop_named(template.name)
                     raise
@@ -265,9 +278,7 @@ class PostgresServer:
         finally:
             await gate.close(timeout=self.timeouts.stop)
 
-    async def _fill(self, template: Template) -> None:
-        place = self._admin.at(template.name)
-        slot = Slot(place, self._roles, self.timeouts, template.name)
+    async def _fill(self, template: Template, slot: Slot) -> None:
         owner = await connect(slot.owner, self.timeouts.connect)
         try:
             await owner.execute(self._roles.grants)
@@ -282,6 +293,7 @@ class PostgresServer:
         await slot.disconnect()
 
     async def _drop(self, slot: Slot) -> None:
+        self._slots.discard(slot)
         await slot.disconnect()
         await self._drop_named(slot.name)
 
@@ -291,11 +303,12 @@ class PostgresServer:
 
     async def _end(self) -> None:
         await self._background.settle()
-        for template in self._templates.values():
-            spare = [template.spare.result()] if template.spare and not template.spare.exception() else []
-            for slot in (*template.free, *spare):
-                # A server of the run's own is thrown away as a whole.
-                await (slot.disconnect() if self._share is not None else self._drop(slot))
+        for slot in list(self._slots):
+            # A server of the run's own is thrown away as a whole.
+            await (slot.disconnect() if self._share is not None else self._drop(slot))
+        if self._share is None:
+            async with self._talk() as connection:
+                await strangers.leave(connection, _RUNS_LOCK, self._roles)
         if self._connection is not None:
             await self._connection.close(timeout=self.timeouts.stop)
 

@@ -159,19 +159,20 @@ class Slot:
 
     async def add_user(self, key: str, settings: Mapping[str, str]) -> Address:
         """Make a login role that carries these settings."""
-        digest = hashlib.sha256(f"{self.name} {self._roles.prefix} {key}".encode()).hexdigest()[:20]
-        name = f"ssot_{digest}"
+        name = self._roles.prefix + hashlib.sha256(f"{self.name} {key}".encode()).hexdigest()[:14]
         password = self._roles.password_of(name)
         async with self._working:
             connection = await self._connected()
             steps = [self._roles.create(name), f"GRANT {self._roles.app} TO {name}"]
-            for setting, value in settings.items():
+            for setting, value in settings.items() if self._roles.is_superuser else ():
                 quoted = ".".join(f'"{part}"' for part in setting.split("."))
                 steps.append(f"ALTER ROLE {name} SET {quoted} = {await _literal(connection, value)}")
             if name not in self._users:
                 await connection.execute(";\n".join(steps))
                 self._users.append(name)
-        return self._admin.as_role(name, password)
+        user = self._admin.as_role(name, password)
+        # Only a superuser may give a role a setting that no extension declares; the DSN can carry it as well.
+        return user if self._roles.is_superuser else user.with_settings(settings)
 
     async def retire(self) -> tuple[tuple[Leftover, ...], bool]:
         """Take the database back from a test.
@@ -217,6 +218,10 @@ class Slot:
         connection = await self._connected()
         for pid in pids:
             await connection.execute(f"SELECT pg_terminate_backend({pid}, 2000)")
+
+    def ignore(self, pid: int) -> None:
+        """Take a session for one of the package's own."""
+        self._own_pids.add(pid)
 
     async def disconnect(self) -> None:
         """Close the package's own connections, so that the database can be dropped."""
