@@ -37,6 +37,10 @@ def isolation(request: pytest.FixtureRequest) -> Isolation:
 
     item: pytest.Item = request.node
     config = request.config
+    # Only PostgreSQL can be asked who waits for whom; without it the engine goes by time at once.
+    may_ask = "postgres" in request.fixturenames or any(
+        hasattr(one, "blocked_pids") for one in _databases_of(item)
+    )
     return harness.Isolation(
         settings=config.stash[options.SETTINGS],
         test_id=item.nodeid,
@@ -44,6 +48,8 @@ def isolation(request: pytest.FixtureRequest) -> Isolation:
         resets=lambda: [database.reset_async for database in _databases_of(item)],
         root=config.rootpath,
         record=item.stash.setdefault(options.REPORT, []).append,
+        blocked=(lambda: _blocked_sessions(item)) if may_ask else None,
+        share=_share_of_budget(request.session, config.stash[options.SETTINGS]),
     )
 
 
@@ -86,7 +92,10 @@ def database_timeouts() -> DatabaseTimeoutConfig:
     """The time-outs of the servers; override it in a conftest to set others."""
     from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
 
-    return DatabaseTimeoutConfig.for_environment("ci" if os.environ.get("CI") else "local")
+    if os.environ.get("CI"):
+        # A first start of ClickHouse's image took two minutes on some shared machines.
+        return DatabaseTimeoutConfig.for_environment("ci", start=150.0)
+    return DatabaseTimeoutConfig.for_environment("local")
 
 
 @pytest.fixture(scope="session")
@@ -203,6 +212,20 @@ def _databases_of(item: pytest.Item) -> list[Any]:
         # One of a wider scope may be open because of another test only.
         if node is item or id(database) in asked
     ]
+
+
+def _blocked_sessions(item: pytest.Item) -> int:
+    """How many sessions in the test's databases wait for another's lock."""
+    return sum(len(one.blocked_pids()) for one in _databases_of(item) if hasattr(one, "blocked_pids"))
+
+
+def _share_of_budget(session: pytest.Session, settings: options.Settings) -> float | None:
+    """The seconds that each check may take, out of those of the whole run; None for the profile's own."""
+    seconds = settings.budget if settings.budget or settings.profile != "deep" else options.DEEP_BUDGET
+    if seconds is None:
+        return None
+    checks = sum(1 for item in session.items if item.get_closest_marker("isolation"))
+    return seconds / max(checks, 1)
 
 
 def _nonce(test_id: str, seed: int) -> str:

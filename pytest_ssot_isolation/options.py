@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 PROFILES: Final = ("quick", "default", "deep")
 SEVERITIES: Final = ("leak", "low", "hint")
-REPORT_SUFFIXES: Final = (".json",)
+REPORT_SUFFIXES: Final = (".json", ".md")
+DEEP_BUDGET: Final = 600.0
+"""Seconds for all checks of a run in the profile ``deep``, where no budget is given."""
 WAYS: Final = ("auto", "embedded", "container")
 
 
@@ -39,7 +41,7 @@ class Settings:
         directory: Folder in which failing examples are kept.
         packages: Packages that the source audit reads.
         canonical: Names that the source audit expects to be defined once.
-        import_budget: Seconds that importing the packages may take; None for no bound.
+        import_budget: Lines ``NAME = SECONDS``: what importing a package or module may take.
         claims: TOML file of the claims of the proof.
         known: TOML file of accepted findings.
     """
@@ -59,7 +61,7 @@ class Settings:
     directory: Path = field(default_factory=lambda: Path(".ssot"))
     packages: tuple[str, ...] = ()
     canonical: tuple[str, ...] = ()
-    import_budget: float | None = None
+    import_budget: tuple[str, ...] = ()
     claims: Path | None = None
     known: Path | None = None
 
@@ -130,12 +132,6 @@ def _switch(value: str, _base: Path) -> bool:
     if value.lower() in ("0", "false", "no", "off"):
         return False
     raise BadValue("must be 1 or 0 (true, yes, on; false, no, off)")
-
-
-def _audit(value: str, base: Path) -> bool:
-    if _switch(value, base):
-        raise BadValue("asks for the source audit, which is not in this version; leave it out")
-    return False
 
 
 def _path(value: str, base: Path) -> Path:
@@ -214,7 +210,7 @@ TABLE: Final = (
         "report",
         "PATH",
         _reports,
-        "Write the reports of the run there (.json); may be given several times.",
+        "Write the reports of the run there (.json, .md); may be given several times.",
         many=True,
     ),
     _on_command_line(
@@ -225,10 +221,10 @@ TABLE: Final = (
         "fail_on", "SEVERITY", _one_of(SEVERITIES), "The least severity that fails a test: leak, low or hint."
     ),
     _on_command_line("directory", "PATH", _path, "Folder in which failing examples are kept (.ssot)."),
-    Option("audit", "Collect the source audit.", _audit, "", flag="ssot", ini="ssot"),
+    Option("audit", "Collect the source audit.", _switch, "", flag="ssot", ini="ssot"),
     _in_ini("packages", _names, "Packages that the source audit reads.", many=True),
     _in_ini("canonical", _names, "Names that the source audit expects to be defined once.", many=True),
-    _in_ini("import_budget", _seconds, "Seconds that importing the packages may take."),
+    _in_ini("import_budget", _names, "Lines NAME = SECONDS: what importing a package may take.", many=True),
     _in_ini("claims", _path, "TOML file of the claims of the proof."),
     _in_ini("known", _path, "TOML file of accepted findings."),
 )

@@ -63,6 +63,25 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("isolation")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    settings = config.stash[options.SETTINGS]
+    if settings.audit:
+        from pytest_ssot_isolation.audit import items as audit
+
+        items += audit.collect(
+            session,
+            packages=settings.packages,
+            canonical=settings.canonical,
+            import_budget=settings.import_budget,
+            directory=settings.directory,
+            fail_on=settings.fail_on,
+            reports=options.REPORT,
+        )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     test_report = yield
