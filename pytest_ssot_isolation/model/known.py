@@ -30,7 +30,9 @@ _GROUPED = re.compile(rb"(?<![\d,])\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])")
 _PHONE = re.compile(rb"\d{3}[) .-]{0,3}\d{3}[ .-]{0,2}\d{4}")
 _PHONE_MARKS = (b"9999999", b"999-9999", b"999 9999", b"999.9999")
 _ISO = re.compile(
-    rb"(?:19\d\d|200\d|2010)-\d\d-\d\d(?:[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[Zz]| ?[+-]\d\d(?::?\d\d)?)?)?", re.ASCII
+    rb"(?:19\d\d|200\d|2010)-\d\d-\d\d"
+    rb"(?:[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[Zz]| ?[+-]\d\d(?::?\d\d)?)?)?",
+    re.ASCII,
 )
 _MAIL_DATE = re.compile(rb"\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d(?: (?:GMT|UTC|[+-]\d{4}))?")
 _MARKS = bytes(
@@ -66,7 +68,17 @@ Place = tuple[int, int, Hit]
 class Known:
     """The learnt canaries of a check, the latest `KEPT` of each sort."""
 
-    __slots__ = ("_days", "_heads", "_instants", "_kinds", "_least", "_lengths", "_numbers", "_phones", "_short")
+    __slots__ = (
+        "_days",
+        "_heads",
+        "_instants",
+        "_kinds",
+        "_least",
+        "_lengths",
+        "_numbers",
+        "_phones",
+        "_short",
+    )
 
     def __init__(self) -> None:
         self._numbers: dict[int | Decimal, tuple[Hit, ...]] = {}

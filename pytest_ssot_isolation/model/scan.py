@@ -130,27 +130,33 @@ class Scanner:
                 path belong together (``{"delta": "cq"}``, ``{"delta": "aa..."}``).
         """
         pieces = [chunk if isinstance(chunk, (str, bytes)) else as_seen(chunk) for chunk in chunks]
-        found = dict.fromkeys(
-            sighting for piece in pieces for sighting in self.scan(piece) if not sighting.weak
-        )
-        told = {(sighting.user, sighting.slot, sighting.path) for sighting in found}
-        joined: dict[str, list[bytes]] = {}
+        parts: dict[str, list[bytes]] = {}
         for piece in pieces:
             for path, leaf in leaves(piece):
                 if isinstance(leaf, (str, bytes)):
-                    joined.setdefault(path, []).append(leaf if isinstance(leaf, bytes) else _encoded(leaf))
-        for path, parts in joined.items():
-            for hit, encoding in self._hits(b"".join(parts)) if len(parts) > 1 else ():
-                if (hit.user, hit.slot, path) not in told:
-                    written = "chunks" if encoding == "plain" else f"{encoding}>chunks"
-                    found[Sighting(hit.user, hit.slot, hit.kind, path, written, hit.weak)] = None
-        # What is cut in one chunk and goes on in the next is no cut.
-        told = {(sighting.user, sighting.slot, sighting.path) for sighting in found}
+                    parts.setdefault(path, []).append(leaf if isinstance(leaf, bytes) else _encoded(leaf))
+        joined: dict[tuple[str, int, int], Sighting] = {}
+        for path, texts in parts.items():
+            for hit, encoding in self._hits(b"".join(texts)) if len(texts) > 1 else ():
+                written = "chunks" if encoding == "plain" else f"{encoding}>chunks"
+                joined[path, hit.user, hit.slot] = Sighting(
+                    hit.user, hit.slot, hit.kind, path, written, hit.weak
+                )
+        found: dict[tuple[str, int, int], Sighting] = {}
         for piece in pieces:
             for sighting in self.scan(piece):
-                if sighting.weak and (sighting.user, sighting.slot, sighting.path) not in told:
-                    found[sighting] = None
-        return tuple(found)
+                key = (sighting.path, sighting.user, sighting.slot)
+                whole = joined.get(key)
+                # What is cut in one chunk and goes on in the next is no cut.
+                alone = len(parts.get(sighting.path, ())) < 2 or (whole and whole.encoding.startswith("cut"))
+                if sighting.encoding.startswith("cut") and not alone:
+                    continue
+                if key not in found or found[key].weak > sighting.weak:
+                    found[key] = sighting
+        for key, sighting in joined.items():
+            if key not in found or found[key].weak > sighting.weak:
+                found[key] = sighting
+        return tuple(found.values())
 
     def redact(self, text: str, names: Callable[[int, int], str]) -> str:
         """Replace each canary that stands in a text as it is, in either case, by who it belongs to.
@@ -211,9 +217,15 @@ class Scanner:
         """Find the canaries in some bytes, and in what they are an encoding of."""
         todo: list[tuple[bytes, str, int]] = [(raw, "", 0)]
         views = {raw}
+        told: dict[tuple[int, int], bool] = {}
         for view, chain, depth in todo:
             long_runs = runs(view)
             for begin, end, hit in self._places(view, long_runs):
+                # Once, in its plainest form: what is there as it is survives most decodings.
+                before = told.get((hit.user, hit.slot))
+                if before is not None and before <= hit.weak:
+                    continue
+                told[hit.user, hit.slot] = hit.weak
                 form = hit.form or _case(view[begin:end])
                 yield hit, form if not chain else chain if form == "plain" else f"{form}>{chain}"
             if depth == DEPTH:
