@@ -43,7 +43,8 @@ def _response(value: Any) -> object:
         headers[name] = (
             text if before is None else [*(before if isinstance(before, list) else [before]), text]
         )
-    cookies = getattr(value, "cookies", None)
+    # Only what the response itself holds: a property may compute, or refuse to.
+    cookies = vars(value).get("cookies")
     if "set-cookie" not in headers and type(cookies).__name__ == "SimpleCookie" and cookies:
         headers["set-cookie"] = [morsel.OutputString() for morsel in cookies.values()]
     kind = headers.get("content-type")
@@ -53,7 +54,7 @@ def _response(value: Any) -> object:
         "headers": headers,
         "body": decoded(body, kind if isinstance(kind, str) else "") if isinstance(body, bytes) else body,
     }
-    if history := getattr(value, "history", None):
+    if history := vars(value).get("history"):
         seen["history"] = list(history)
     return seen
 

@@ -145,7 +145,7 @@ class _Copy:
             copy.append(inner if type(inner) in _PLAIN else self.of(inner, depth + 1, objects))
         return copy
 
-    def _other(self, value: Any, kind: type, depth: int, objects: int) -> Payload:
+    def _other(self, value: Any, kind: Any, depth: int, objects: int) -> Payload:
         if issubclass(kind, BaseException):
             return {"error": self._error(value, depth, objects)}
         adapter = adapter_of(kind)
