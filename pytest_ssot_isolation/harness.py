@@ -177,6 +177,7 @@ class Isolation:
         return Hunt(ask, terms, starts, bench, keep=keep, known=known, progress=progress)
 
     def _ask(self, asked: Parameters) -> Ask:
+        from pytest_ssot_isolation.conclude import SEVERITIES
         from pytest_ssot_isolation.engine.ask import Ask
 
         most, seconds = BUDGETS[self._settings.profile]
@@ -192,7 +193,7 @@ class Isolation:
             surfaces=asked.surfaces, operations=asked.operations, users=asked.users, calls=asked.calls,
             examples=asked.examples, most_examples=most, seconds=seconds, oracles=asked.oracles,
             faults=asked.faults, ids=asked.ids, boundary=asked.boundary, tenants=asked.tenants,
-            stop_at_first=asked.stop_at_first, seed=seed,
+            stop_at_first=asked.stop_at_first, seed=seed, fail_on=SEVERITIES[self._settings.fail_on],
         )  # fmt: skip
 
     def _folder(self) -> Path | None:
@@ -262,7 +263,7 @@ class Isolation:
         # The recorded seed mints the recorded canaries.
         mint = Mint(hashlib.sha256(f"canaries {recording.seed}".encode()).digest())
         hunt.bench.scanner = Scanner(mint)
-        hunt.terms = replace(hunt.terms, mint=mint, boundary=recording.boundary)
+        hunt.attempts.terms = replace(hunt.attempts.terms, mint=mint, boundary=recording.boundary)
         with Host() as host:
             host.run(hunt.replay(recording))
         return conclude(
@@ -275,7 +276,7 @@ class Isolation:
         self,
         factory: Callable[..., Any],
         *,
-        contexts: Iterable[Any] | None = None,
+        contexts: Sequence[Any] | Callable[[int], Any] | None = None,
         shares: Iterable[Any] = (),
         users: int = 20,
     ) -> Report:

@@ -22,7 +22,7 @@ _TAIL = re.compile(r"^(?P<head>(?:.*[_\-:/])?)(?P<tail>[0-9]+|[0-9a-f]{16,})$", 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$", re.IGNORECASE)
 
 
-class LeftOut(Exception):  # noqa: N818 - not an error: the call has nothing to refer to yet
+class LeftOut(Exception):
     """A call that cannot be made in this run."""
 
 

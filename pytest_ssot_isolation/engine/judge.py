@@ -34,9 +34,10 @@ class Rerun(Protocol):
         script: Script,
         schedule: Schedule,
         stand_ins: Mapping[tuple[int, str], object] | None = None,
+        *,
         strict: bool = False,
-    ) -> Awaitable[tuple[History, str] | None]:
-        """Give the history and the letters of its ids; None where an id was refused."""
+    ) -> Awaitable[View | None]:
+        """Give the run; None where an id was refused."""
         ...
 
 
@@ -110,9 +111,7 @@ class Bench:
 
         async def solo() -> View | None:
             made = await rerun(alone, schedule, stand_ins)
-            if made is None or made[0].trouble is not None:
-                return None
-            return View(history=made[0], nonce=made[1])
+            return made if made is not None and made.history.trouble is None else None
 
         first = await solo()
         if first is None:
@@ -173,10 +172,9 @@ class Bench:
                 return low
         else:
             low = []
-        repeated = await rerun(script, full.history.schedule, None, True)
-        if repeated is None or repeated[0].trouble is not None:
+        again = await rerun(script, full.history.schedule, strict=True)
+        if again is None or again.history.trouble is not None:
             return low
-        again = View(history=repeated[0], nonce=repeated[1])
         same = {(d.call, d.path) for d in self._compare(again, second, who)[0]}
         found = [d for d in found if (d.call, d.path) in same]
         found = await self._not_contention(found, script, full.history, rerun)
@@ -229,7 +227,7 @@ class Bench:
                         "there are. Declare it (opaque = "
                         f'("{operation}:{path or "*"}",)) or fix it (random ids)'
                     ),
-                )  # fmt: skip
+                )
             )
         return low, left
 
@@ -248,7 +246,7 @@ class Bench:
             return [d for d in found if d not in failing]
         gone = {
             d.call for d in failing
-            if is_contention(d) or (o := made[0].of_call(d.call)) is None or o.outcome is Outcome.OK
+            if is_contention(d) or (o := made.history.of_call(d.call)) is None or o.outcome is Outcome.OK
         }  # fmt: skip
         return [d for d in found if d.call not in gone]
 
@@ -259,12 +257,12 @@ class Bench:
             return []
         if len(trouble.users) < 2 and len(script.program.users) < 2:
             return []
-        repeated = await rerun(script, full.history.schedule, None, True)
-        if repeated is None or repeated[0].trouble is None or repeated[0].trouble.kind != trouble.kind:
+        again = await rerun(script, full.history.schedule, strict=True)
+        if again is None or again.history.trouble is None or again.history.trouble.kind != trouble.kind:
             return []
         for user in trouble.users:
             alone = await rerun(_alone(script, full.history, user), NATURAL)
-            if alone is None or alone[0].trouble is not None:
+            if alone is None or alone.history.trouble is not None:
                 return []
         victim = trouble.users[0]
         other = next((u for u in trouble.users if u != victim), None)
@@ -281,7 +279,7 @@ class Bench:
                 path=trouble.kind,
                 explanation=f"calls of several users wait for each other for ever ({trouble.kind}); alone each "
                 f"of them ends. {trouble.text}",
-            )  # fmt: skip
+            )
         ]
 
 

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_ssot_isolation.engine.joined import JoinedPlan
 from pytest_ssot_isolation.engine.reduce import Example
 from pytest_ssot_isolation.engine.script import Script
 from pytest_ssot_isolation.errors import ReplayMismatch
 from pytest_ssot_isolation.generation.casts import CastPlan
-from pytest_ssot_isolation.generation.values import BATCH, draw_pools, drawn_arguments
+from pytest_ssot_isolation.generation.values import BATCH, POOL, draw_pools, drawn_arguments
 from pytest_ssot_isolation.model.program import Call, Form, Key, Person, Program, Result, Secret, Value
 from pytest_ssot_isolation.model.schedule import Anchor, Blocked, Fault, Schedule
 from pytest_ssot_isolation.surfaces.base import operations_of
@@ -63,7 +64,9 @@ class Recording:
             "seed": self.seed,
             "boundary": self.boundary,
             "cast": script.plan.to_plain(),
+            "serial": script.serial,
             "values": list(script.values),
+            "more_values": list(script.more_values or ()),
             "sequential": script.program.sequential,
             "calls": [_plain_call(call) for call in script.program.calls],
             "anchors": [[list(a.at), a.to] for a in schedule.anchors],
@@ -84,7 +87,7 @@ class Recording:
     @property
     def digest(self) -> str:
         """Eight letters or digits that name the recording."""
-        plain = {n: v for n, v in self.to_plain().items() if n not in ("trace", "seed")}
+        plain = {n: v for n, v in self.to_plain().items() if n not in ("trace", "seed", "serial")}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -100,6 +103,11 @@ def _call(plain: Sequence[Any]) -> Call:
     number, user, operation, arguments, stage = plain
     forms = tuple((name, _FORMS[form[0]](*form[1:])) for name, form in arguments.items())
     return Call(number, user, operation, forms, stage)
+
+
+def _pools(strategies: Mapping[tuple[str, str], Any], values: Sequence[int]) -> dict[Any, tuple[object, ...]]:
+    seed, place = values
+    return dict(draw_pools(strategies, seed, BATCH)[place]) if strategies else {}
 
 
 def _place(plain: Sequence[int]) -> tuple[int, int, int]:
@@ -135,7 +143,7 @@ def restore(plain: Mapping[str, Any], surfaces: Sequence[type[Surface[Any]]]) ->
         ReplayMismatch: It was recorded with other surfaces or operations.
     """
     by_name = {cls.__name__: cls for cls in surfaces}
-    missing = sorted({name for name in plain["surfaces"]} - by_name.keys())
+    missing = sorted(set(plain["surfaces"]) - by_name.keys())
     if missing:
         raise ReplayMismatch(
             f"The example was recorded with the surface {', '.join(missing)}, and the check has "
@@ -152,16 +160,22 @@ def restore(plain: Mapping[str, Any], surfaces: Sequence[type[Surface[Any]]]) ->
                 f"{', '.join(name for name, _ in call.arguments)}), which the surface does not have today.\n"
                 "To fix this, undo the change of the surface, or delete the recorded example."
             )
-    seed, index = plain.get("values", (0, 0))
     strategies = drawn_arguments([operations_of(cls) for cls in classes])
+    values = tuple(plain.get("values", (0, 0)))
+    more = tuple(plain["more_values"]) if plain.get("more_values") else None
+    pools = _pools(strategies, values)
+    if more is not None:
+        others = _pools(strategies, more)
+        pools = {name: pool[:POOL] + others[name][:POOL] for name, pool in pools.items()}
     script = Script(
         number=0,
         program=Program(calls=calls, sequential=plain.get("sequential", False)),
         surfaces=classes,
-        plan=CastPlan.from_plain(plain["cast"]),
-        pools=draw_pools(strategies, seed, BATCH)[index] if strategies else {},
-        serial=1,
-        values=(seed, index),
+        plan=(JoinedPlan if "joined" in plain["cast"] else CastPlan).from_plain(plain["cast"]),
+        pools=pools,
+        serial=plain.get("serial", 1),
+        values=(values[0], values[1]),
+        more_values=(more[0], more[1]) if more is not None else None,
     )
     schedule = Schedule(
         anchors=tuple(Anchor(_place(at), to) for at, to in plain.get("anchors", ())),

@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import TypeAlias, TypeVar
 
 from pytest_ssot_isolation.engine.script import Script
+from pytest_ssot_isolation.generation.casts import CastPlan
 from pytest_ssot_isolation.model.program import Call, Form, Key, Person, Program, Result, Value
 from pytest_ssot_isolation.model.schedule import NATURAL, Schedule
 
@@ -161,7 +162,7 @@ class Reducer:
     async def _simplify(self, example: Example) -> Example:
         """Ids, keys and values as plain as can be; one stage instead of two."""
         plan = example.script.plan
-        if plan.ids == "hostile":
+        if isinstance(plan, CastPlan) and plan.ids == "hostile":
             plain = replace(plan, ids="plain", is_sweep=False)
             candidate = replace(example, script=replace(example.script, plan=plain))
             example = await self._try(example, candidate) or example

@@ -85,7 +85,7 @@ class _Tape:
                 seen=seen,
                 began=began,
                 ended=ended,
-            )  # fmt: skip
+            )
         )
 
 
@@ -302,9 +302,10 @@ class Run:
             if stubborn:
                 calls = sorted({self._tasks[task][0].operation for task in stubborn})
                 self.trouble = Trouble(
-                    kind="leftover", text=f"Ignored cancellation for {CALL_PATIENCE:g} s: {', '.join(calls)}.",
+                    kind="leftover",
+                    text=f"Ignored cancellation for {CALL_PATIENCE:g} s: {', '.join(calls)}.",
                     users=tuple(sorted({self._tasks[task][0].user for task in stubborn})),
-                )  # fmt: skip
+                )
         self._tasks.clear()
 
     def _give_up(self, reason: BaseException | None) -> None:

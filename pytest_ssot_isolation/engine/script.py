@@ -11,6 +11,7 @@ from pytest_ssot_isolation.model.history import Principal, name_of
 from pytest_ssot_isolation.model.program import Program
 
 if TYPE_CHECKING:
+    from pytest_ssot_isolation.engine.joined import JoinedPlan
     from pytest_ssot_isolation.generation.casts import CastPlan
     from pytest_ssot_isolation.model.cast import Cast
     from pytest_ssot_isolation.surfaces.base import Surface
@@ -30,15 +31,17 @@ class Script:
         pools: Drawn values, by operation and argument.
         serial: Number within the check of the user with index 0; the others follow.
         values: Seed and place with which the pools are drawn again.
+        more_values: The same of a second half of each pool, where two examples were joined.
     """
 
     number: int
     program: Program
     surfaces: tuple[type[Surface[Any]], ...]
-    plan: CastPlan
+    plan: CastPlan | JoinedPlan
     pools: Mapping[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
     serial: int = 0
     values: tuple[int, int] = (0, 0)
+    more_values: tuple[int, int] | None = None
 
     def doing(self, program: Program) -> Script:
         """The same example with another program."""

@@ -22,7 +22,7 @@ CLOSING_PATIENCE = 2.0
 _PLAIN_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
-class Expectation(Exception):  # noqa: N818 - it carries an assertion of the surface's author
+class Expectation(Exception):
     """A failing ``assert`` in an operation: the author's own expectation, and no observation.
 
     Attributes:

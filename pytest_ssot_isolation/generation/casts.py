@@ -87,4 +87,5 @@ class CastPlan:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> CastPlan:
         """The plan that ``to_plain`` or its JSON stands for."""
-        return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in plain.items()})
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in plain.items()}
+        return cls(**values)

@@ -26,9 +26,11 @@ SHORTEST = 8
 """Calls in the shortest program, where the check allows so many."""
 
 _ENDINGS = frozenset(
-    "delete remove clear drop purge reset revoke logout cancel close leave destroy wipe forget archive "
-    "unsubscribe disconnect disable expire".split()
-)
+    (
+        "delete", "remove", "clear", "drop", "purge", "reset", "revoke", "logout", "cancel", "close", "leave",
+        "destroy", "wipe", "forget", "archive", "unsubscribe", "disconnect", "disable", "expire",
+    )
+)  # fmt: skip
 
 
 def ends_things(operation: Operation) -> bool:

@@ -53,7 +53,10 @@ class Finding:
         replay: Text form of the recorded example, for ``--ssot-replay``.
         story: The history behind ``calls``, for reports with more room.
         shrunk: How it was made small, in words.
-        index: Number of the call in the history at which it showed (-1: none).
+        index: Id of the call in the history at which it showed (-1: none).
+        victim_index: The victim's number in the history.
+        offender_index: The offender's number in the history.
+        victim_serial: The victim's number within the check, for one of an earlier example.
     """
 
     oracle: str
@@ -72,6 +75,7 @@ class Finding:
     index: int = -1
     victim_index: int | None = None
     offender_index: int | None = None
+    victim_serial: int = 0
     story: Story | None = None
 
     @property

@@ -115,6 +115,7 @@ def _finding(
         index=observation.call,
         victim_index=victim,
         offender_index=observation.user,
+        victim_serial=sighting.user,
     )
 
 

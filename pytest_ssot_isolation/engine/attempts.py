@@ -1,0 +1,80 @@
+"""Runs scripts from equal starts, each with ids of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_ssot_isolation.engine.choosers import Recorded
+from pytest_ssot_isolation.engine.faults import Faults
+from pytest_ssot_isolation.engine.run import Run, Terms
+from pytest_ssot_isolation.engine.script import Nonces, Script
+from pytest_ssot_isolation.errors import Refused
+from pytest_ssot_isolation.model.schedule import Fault, Schedule
+from pytest_ssot_isolation.oracles.noninterference import View
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.engine.lanes import Chooser
+    from pytest_ssot_isolation.engine.start import Starts
+    from pytest_ssot_isolation.engine.tally import Tally
+
+
+class Attempts:
+    """Performs scripts.
+
+    Args:
+        terms: What holds for every run.
+        starts: Gives each run the same start.
+        tally: Counts what the application refused.
+        seed: Fixes the letters of the ids.
+    """
+
+    def __init__(self, terms: Terms, starts: Starts, tally: Tally, seed: int) -> None:
+        self.terms = terms
+        self._starts = starts
+        self._tally = tally
+        self._nonces = Nonces(seed)
+
+    async def perform(
+        self,
+        script: Script,
+        chooser: Chooser,
+        faults: Sequence[Fault] = (),
+        stand_ins: Mapping[tuple[int, str], object] | None = None,
+    ) -> View | None:
+        """Run a script from an equal start; None where the application refused an id.
+
+        Raises:
+            Expectation: An assertion of the surface's author failed.
+            SurfaceError: The surface or the world cannot be used.
+        """
+        nonce = self._nonces.fresh()
+        cast = script.plan.cast(nonce)
+        async with self._starts.fresh() as world:
+            run = Run(script, cast, world, self.terms, chooser, Faults(faults), stand_ins)
+            try:
+                return View(history=await run.perform(), nonce=nonce)
+            except Refused:
+                family = cast.families[run.opening]
+                self._tally.refusals += 1
+                if family not in ("base", "plain"):
+                    self._tally.refused[family] = None
+                return None
+
+    async def again(
+        self,
+        script: Script,
+        schedule: Schedule,
+        stand_ins: Mapping[tuple[int, str], object] | None = None,
+        *,
+        strict: bool = False,
+    ) -> View | None:
+        """Run a script under a schedule that was written down.
+
+        Args:
+            script: The script.
+            schedule: Its choices and faults.
+            stand_ins: See ``Binder``.
+            strict: Whether it is the recorded run itself.
+        """
+        return await self.perform(script, Recorded(schedule, strict=strict), schedule.faults, stand_ins)

@@ -1,0 +1,195 @@
+"""From a finding in a long run to one that a person can read: made small, run again, told as a story."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_ssot_isolation.engine.ask import Ask
+from pytest_ssot_isolation.engine.attempts import Attempts
+from pytest_ssot_isolation.engine.judge import Bench
+from pytest_ssot_isolation.engine.record import Recording
+from pytest_ssot_isolation.engine.reduce import Example, Reducer
+from pytest_ssot_isolation.engine.session import Expectation
+from pytest_ssot_isolation.engine.tell import names_by_first_act, tell
+from pytest_ssot_isolation.model.history import History
+from pytest_ssot_isolation.model.story import Story
+from pytest_ssot_isolation.model.verdict import Finding
+
+REPLAYS = 5
+LEAST_SECONDS, MOST_SECONDS = 3.0, 8.0
+"""Seconds that the reduction of one finding may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A finding, the example in which it was seen, and its history."""
+
+    example: Example
+    finding: Finding
+    history: History
+
+
+class Teller:
+    """Makes what was found small, and tells it.
+
+    Args:
+        ask: The check.
+        attempts: Runs examples.
+        bench: The oracles.
+        keep: Takes the recording; gives what ``--ssot-replay`` takes for it.
+    """
+
+    def __init__(self, ask: Ask, attempts: Attempts, bench: Bench, keep: Callable[[Recording], str]) -> None:
+        self._ask = ask
+        self._attempts = attempts
+        self._bench = bench
+        self._keep = keep
+
+    async def tell(self, seen: Seen, *, reduce: bool = True) -> Finding:
+        """Reduce a finding, replay it, and tell its story."""
+        calls, tries, small = len(seen.history.bound), 0, seen
+        if reduce:
+            small, tries = await self._reduced(seen)
+        same = 0
+        for _ in range(REPLAYS):
+            again = await self._again(small.example, seen.finding, strict=True)
+            if again is not None:
+                same += 1
+                small = again
+        if same:
+            shrunk = (
+                f"from {calls} to {len(small.history.bound)} calls in {tries} runs; "
+                f"the same in {same} of {REPLAYS} replays"
+            )
+        else:
+            small = seen
+            shrunk = (
+                f"seen once, and not in {tries + REPLAYS} more runs of the same choices: it needs something that "
+                "earlier runs left behind, or that differs from run to run"
+            )
+        return self._in_words(small, shrunk)
+
+    async def sees(self, example: Example, finding: Finding) -> Seen | None:
+        """Run an example; None unless the finding comes."""
+        return await self._again(example, finding)
+
+    async def expectation(self, example: Example, unmet: Expectation) -> Finding:
+        """Tell of an assertion of the surface's author, with the history made small."""
+
+        async def test(candidate: Example) -> Example | None:
+            try:
+                await self._attempts.again(candidate.script, candidate.schedule)
+            except Expectation as other:
+                return candidate if type(other.error) is type(unmet.error) else None
+            return None
+
+        reducer = Reducer(test, seconds=self._seconds)
+        small = await reducer.reduce(example)
+        call = next(call for call in example.script.program.calls if call.id == unmet.call)
+        text = str(unmet.error).strip().partition("\n")[0] or "assert"
+        recording = Recording(
+            example=small,
+            seed=self._ask.seed,
+            boundary=self._attempts.terms.boundary,
+            finding=("expectation",),
+        )
+        return Finding(
+            oracle="expectation",
+            operation=call.operation,
+            explanation=f"an assertion of the surface's own failed in {call.operation}: {text}",
+            calls=tuple(f"user {each.user}: {each.operation}" for each in small.script.program.calls),
+            preemptions=small.schedule.preemptions,
+            shrunk=f"to {len(small.script.program.calls)} calls in {reducer.runs} runs",
+            replay=self._keep(recording),
+            index=unmet.call,
+        )
+
+    @property
+    def _seconds(self) -> float:
+        return min(MOST_SECONDS, max(LEAST_SECONDS, self._ask.seconds))
+
+    async def _reduced(self, seen: Seen) -> tuple[Seen, int]:
+        smallest = seen
+
+        async def test(candidate: Example) -> Example | None:
+            nonlocal smallest
+            again = await self._again(candidate, seen.finding)
+            if again is None:
+                return None
+            if again.example.size <= smallest.example.size:
+                smallest = again
+            return again.example
+
+        users = [
+            user for user in (seen.finding.victim_index, seen.finding.offender_index) if user is not None
+        ]
+        reducer = Reducer(test, seconds=self._seconds)
+        await reducer.reduce(seen.example, users)
+        return smallest, reducer.runs
+
+    async def _again(self, example: Example, finding: Finding, *, strict: bool = False) -> Seen | None:
+        """Run an example once more; None unless the same finding comes: reduction never slides to another bug."""
+        try:
+            view = await self._attempts.again(example.script, example.schedule, strict=strict)
+        except Expectation:
+            return None
+        if view is None:
+            return None
+        if finding.oracle == "canary":
+            found: Sequence[Finding] = self._bench.judge(view.history).findings
+        else:
+            found = await self._bench.recheck(finding, view, example.script, self._attempts.again)
+        for other in found:
+            if other.key == finding.key and (other.victim_index is None) == (finding.victim_index is None):
+                return Seen(Example(example.script, view.history.schedule), other, view.history)
+        return None
+
+    def _in_words(self, seen: Seen, shrunk: str) -> Finding:
+        finding, history = seen.finding, seen.history
+        recording = Recording(
+            example=seen.example,
+            seed=self._ask.seed,
+            boundary=self._attempts.terms.boundary,
+            finding=tuple(str(part) for part in finding.key),
+            trace=history.trace,
+        )
+        story = tell(history, finding, self._bench.redact)
+        names = names_by_first_act(history)
+        told = {principal.name: names[principal.index] for principal in history.principals}
+
+        def named(name: str | None) -> str | None:
+            return told.get(name, name) if name is not None else None
+
+        return replace(
+            finding,
+            victim=named(finding.victim),
+            offender=named(finding.offender),
+            explanation=self._bench.redact(_renamed(finding.explanation, told), _slots(history, names)),
+            calls=_lines(story),
+            preemptions=history.schedule.preemptions,
+            fault="; ".join(fault.words for fault in history.schedule.faults) or None,
+            shrunk=shrunk,
+            replay=self._keep(recording),
+            story=story,
+        )
+
+
+def _lines(story: Story) -> tuple[str, ...]:
+    return tuple(
+        f"{story.users[line.user].partition(' ')[0]}: {line.call} -> {line.answer}" for line in story.lines
+    )
+
+
+def _slots(history: History, names: dict[int, str]) -> Callable[[int, int], str]:
+    owners = {principal.serial: names[principal.index] for principal in history.principals}
+    return lambda serial, slot: f"{owners.get(serial, 'of an earlier run')}#{slot}"
+
+
+def _renamed(text: str, names: dict[str, str]) -> str:
+    """People by their names in the story, where the first to act is alice."""
+    if not names:
+        return text
+    pattern = re.compile(r"\b(" + "|".join(re.escape(name) for name in names) + r")\b")
+    return pattern.sub(lambda found: names[found[0]], text)

@@ -1,0 +1,56 @@
+"""What is counted over all examples of a check."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pytest_ssot_isolation.model.history import History, Outcome
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was counted over all examples of a check."""
+
+    examples: int = 0
+    calls: int = 0
+    succeeded: Counter[tuple[str, str]] = field(default_factory=Counter)
+    first_error: dict[tuple[str, str], str] = field(default_factory=dict)
+    controls: set[int] = field(default_factory=set)
+    cut_short: int = 0
+    troubles: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, None] = field(default_factory=dict)
+    refusals: int = 0
+    notes: dict[str, None] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+
+    def take(self, history: History) -> None:
+        """Count one example."""
+        self.examples += 1
+        self.calls += len(history.bound)
+        for observation in history.observations:
+            if observation.channel != "result" or observation.call < 0:
+                continue
+            name = (history.principals[observation.user].surface, observation.operation)
+            if observation.outcome is Outcome.OK:
+                self.succeeded[name] += 1
+            elif name not in self.first_error:
+                self.first_error[name] = _first_line(observation.seen)
+        for call, steps in history.resumptions.items():
+            if call in history.bound:
+                operation = history.bound[call].operation
+                self.steps[operation] = max(self.steps.get(operation, 1), steps)
+        if history.trouble is not None:
+            self.cut_short += 1
+            self.troubles[history.trouble.text] += 1
+        self.notes.update(dict.fromkeys(history.notes))
+
+
+def _first_line(seen: object) -> str:
+    if isinstance(seen, Mapping) and isinstance(seen.get("error"), Mapping):
+        error = seen["error"]
+        return f"{error.get('type')}: {error.get('text')}".partition("\n")[0][:200]
+    if isinstance(seen, Mapping) and "status" in seen:
+        return f"HTTP {seen['status']} {seen.get('body')!s}"[:200]
+    return repr(seen)[:200]
