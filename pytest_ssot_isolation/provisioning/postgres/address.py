@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from pytest_ssot_isolation.errors import DatabaseUnusable
 
 _PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)\S*(@)")
-_PASSWORD_IN_PAIR = re.compile(r"(?i)(password\s*=\s*|password\s+(?='))('[^']*'|[^\s&;]+)")
+_PASSWORD_IN_PAIR = re.compile(r"(?i)(password\s*=\s*|password\s+(?='))('+(?:[^']|'')*'+|[^\s&;]+)")
 _SHAPE = "postgresql://user:password@host:5432/app_test"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 from asyncpg.pool import Pool, PoolConnectionProxy
 
+from pytest_ssot_isolation.errors import DatabaseUnusable
 from pytest_ssot_isolation.provisioning.metrics import ConnectionMetrics
 
 _DEFAULTS = {
@@ -25,6 +26,13 @@ class MeteredPool(Pool):  # type: ignore[misc]
     """An asyncpg pool as ``asyncpg.create_pool`` makes it, which tells what it does to ``metrics``."""
 
     def __init__(self, dsn: str, metrics: ConnectionMetrics, close_within: float, **options: Any) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise DatabaseUnusable(
+                "A pool belongs to one event loop, and no event loop is running here.\n"
+                "Ask for it inside the `async def` that uses it: async with postgres.pool() as pool."
+            ) from None
         options = {**_DEFAULTS, **options}
         options["connect"] = self._timed(options.get("connect") or asyncpg.connect)
         self._metrics = metrics

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import itertools
+import secrets
 from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -62,6 +63,7 @@ class PostgresServer:
         self._templates: dict[str, Template] = {}
         self._slots: set[Slot] = set()  # All that there are, handed out or not.
         self._numbers = itertools.count()
+        self._nonce = secrets.token_hex(3)  # A worker may give the server back and ask for it again.
         self._is_open = True
         self._connection: Connection | None = None
         self._talking = asyncio.Lock()
@@ -236,7 +238,7 @@ class PostgresServer:
     async def _clone(self, template: Template) -> Slot:
         if not template.is_loaded:
             await self._load(template)
-        name = f"{self._roles.prefix}_{self._wanted.worker}_{next(self._numbers)}"
+        name = f"{self._roles.prefix}_{self._wanted.worker}_{self._nonce}_{next(self._numbers)}"
         await self._create(name, template.name)
         slot = Slot(self._admin.at(name), self._roles, self.timeouts, template.name)
         self._slots.add(slot)
