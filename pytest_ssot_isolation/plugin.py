@@ -40,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[options.DATABASES] = []
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Gatherer(config), "ssot_isolation_gatherer")
+        if papers := [path for path in config.stash[options.SETTINGS].report if path.suffix == ".md"]:
+            from pytest_ssot_isolation.proof import ProofWriter
+
+            config.pluginmanager.register(ProofWriter(config, papers), "ssot_isolation_proof")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -83,8 +87,14 @@ def pytest_collection_modifyitems(
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     test_report = yield
+    if item.get_closest_marker("proves"):
+        from pytest_ssot_isolation import proof
+
+        proof.attach(item, call, test_report)
     # Attributes of a test report reach the controller of xdist as well, also when the worker dies later.
     if servers := item.config.stash[options.SERVERS]:
         vars(test_report)["ssot_servers"] = list(servers)
@@ -117,7 +127,7 @@ class Gatherer:
         if paths := self.config.stash[options.SETTINGS].report:
             from pytest_ssot_isolation.report import json_document
 
-            for path in paths:
+            for path in (path for path in paths if path.suffix == ".json"):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json_document.render(self.config.stash[options.REPORT]), encoding="utf-8")
 

@@ -1,0 +1,175 @@
+"""Gathers what the proof needs while tests run, also from xdist's workers, and writes it at the end."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from pytest_ssot_isolation import options
+from pytest_ssot_isolation.errors import InconclusiveCheck, IsolationError
+
+if TYPE_CHECKING:
+    from pytest_ssot_isolation.model.report import Report
+    from pytest_ssot_isolation.report.evidence import Evidence
+
+_CARRIED: Final = "ssot_proves"
+_VERSIONS: Final = ("pytest-ssot-isolation", "pytest", "hypothesis", "asyncpg", "clickhouse-connect")
+
+
+def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Put on a test's report what the proof wants to know of it; there it reaches the controller of xdist too."""
+    markers = list(item.iter_markers("proves"))
+    if not markers:
+        return
+    controls = [one for marker in markers for one in _tuple(marker.kwargs.get("controls", ()))]
+    carried: dict[str, Any] = {
+        "claims": sorted({str(one) for marker in markers for one in marker.args}),
+        "controls": sorted(set(controls)),
+        "is_inconclusive": call.excinfo is not None and call.excinfo.errisinstance(InconclusiveCheck),
+        "reason": call.excinfo.exconly().splitlines()[0] if call.excinfo is not None else "",
+    }
+    benchmark: Any = getattr(item, "funcargs", {}).get("benchmark")
+    measured = getattr(benchmark, "stats", None)
+    if report.when == "call" and measured:
+        users = getattr(benchmark, "extra_info", {}).get("users") or (benchmark.params or {}).get("users")
+        carried["figure"] = {
+            "name": benchmark.name,
+            "users": users if isinstance(users, int) else None,
+            **{what: float(getattr(measured.stats, what)) for what in ("mean", "median", "max")},
+        }
+    vars(report)[_CARRIED] = carried
+
+
+class ProofWriter:
+    """Sees each report of the run in the process that writes the proof, and writes it at the end.
+
+    Args:
+        config: The run's configuration.
+        paths: Where the proof goes.
+
+    Raises:
+        pytest.UsageError: The file of claims cannot be used.
+    """
+
+    def __init__(self, config: pytest.Config, paths: Sequence[Path]) -> None:
+        from pytest_ssot_isolation.report.claims import read_claims
+
+        self._config = config
+        self._paths = tuple(paths)
+        self._seen: dict[str, list[pytest.TestReport]] = {}
+        self._settings = config.stash[options.SETTINGS]
+        try:
+            self._claims = read_claims(self._settings.claims)
+        except IsolationError as problem:
+            raise pytest.UsageError(str(problem)) from None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what a phase of a test came to."""
+        if hasattr(report, _CARRIED):
+            self._seen.setdefault(report.nodeid, []).append(report)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Write the proof, when everybody else has said what they have."""
+        from pytest_ssot_isolation.report import proof
+
+        reports: dict[str, list[Report]] = {}
+        for one in self._config.stash[options.REPORT]:
+            reports.setdefault(one.test, []).append(one)
+        evidence = [_evidence(test, seen, reports.get(test, ())) for test, seen in sorted(self._seen.items())]
+        text = proof.render(self._claims, evidence, self._facts())
+        for path in self._paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+    def _facts(self) -> dict[str, str]:
+        facts = {
+            "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+            "commit": _commit(self._config.rootpath),
+            "seed": f"{self._settings.seed}",
+            "profile": self._settings.profile,
+        }
+        servers: dict[str, None] = self._config.stash[options.SERVERS]
+        facts["servers"] = "; ".join(sorted(servers)) or "none was asked for"
+        facts["python"] = f"{platform.python_version()} ({platform.system()}, {platform.machine()})"
+        for name in _VERSIONS:
+            try:
+                facts[name] = version(name)
+            except PackageNotFoundError:
+                continue
+        return facts
+
+
+def _evidence(test: str, seen: Sequence[pytest.TestReport], reports: Sequence[Report]) -> Evidence:
+    from pytest_ssot_isolation.report.evidence import Evidence, Figure, Outcome
+
+    outcome, reason = _outcome(seen)
+    carried = [getattr(one, _CARRIED) for one in seen]
+    findings = [finding for one in reports for finding in one.findings]
+    heavy = [finding for finding in findings if finding.severity == "leak"] or findings
+    return Evidence(
+        test=test,
+        claims=tuple(sorted({name for one in carried for name in one["claims"]})),
+        controls=tuple(sorted({name for one in carried for name in one["controls"]})),
+        outcome=Outcome(outcome),
+        reason=reason,
+        findings=tuple(dict.fromkeys(one.explanation for one in heavy)) if outcome == "failed" else (),
+        figures=tuple(Figure(**one["figure"]) for one in carried if "figure" in one),
+        facts={
+            name: value
+            for one in reports
+            if one.test.startswith("ssot::")
+            for name, value in one.facts.items()
+        },
+    )
+
+
+def _outcome(seen: Sequence[pytest.TestReport]) -> tuple[str, str]:
+    """How a test ended over all its phases and tries, and why."""
+    failed = [one for one in seen if one.outcome not in ("passed", "skipped")]  # a plugin's "rerun" as well
+    calls = [one for one in seen if one.when == "call"]
+    last = calls[-1] if calls else seen[-1]
+    if failed:
+        worst = failed[-1]
+        carried = getattr(worst, _CARRIED)
+        if calls and calls[-1].passed and worst.when != "teardown":
+            return "flaky", carried["reason"]
+        if worst.when == "setup" or carried["is_inconclusive"]:
+            return "unclear", carried["reason"]
+        return "failed", carried["reason"]
+    skipped = [one for one in seen if one.skipped]
+    if skipped:
+        if hasattr(skipped[0], "wasxfail"):
+            return "failed", f"it is expected to fail, and does: {skipped[0].wasxfail}"
+        longrepr = skipped[0].longrepr
+        text = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
+        return "skipped", text.removeprefix("Skipped: ")
+    if hasattr(last, "wasxfail"):
+        return "unclear", "it is expected to fail, and passed"
+    return "passed", ""
+
+
+def _commit(folder: Path) -> str:
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() if found.returncode == 0 else "not under version control"
+
+
+def _tuple(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(str(one) for one in value)
