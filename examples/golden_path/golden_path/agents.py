@@ -35,9 +35,10 @@ class Agent:
         self.memory.extend(messages)
         return "You told me: " + "; ".join(self.memory)
 
-    async def work(self, prompt: str) -> str:
-        """Do the work of a run."""
-        return f"{len(prompt.split())} words considered"
+    async def work(self, prompt: str) -> tuple[str, int]:
+        """Do the work of a run; return what it gave, and how many tokens it took."""
+        tokens = len(prompt.split())
+        return f"{tokens} words considered", tokens
 
 
 class AgentInstanceFactory:

@@ -34,12 +34,20 @@ class Writer(SignedIn):
         return await self.http.put(path_of(title), json={"body": body})
 
 
-class Starter(SignedIn):
-    """Somebody who starts agent runs."""
+class Finder(Writer):
+    """Somebody who writes notes and reads them again, for surfaces that are about something else."""
 
-    @operation(label=secrets(), prompt=secrets())
-    async def start(self, label: str, prompt: str) -> str:
-        answer = await self.http.post("/runs", json={"label": label, "prompt": prompt})
+    @operation()
+    async def find(self) -> httpx.Response:
+        return await self.http.get("/search", params={"pattern": "."})
+
+
+class Starter(SignedIn):
+    """Somebody who starts agent runs; without a prompt they use nothing."""
+
+    @operation(label=secrets())
+    async def start(self, label: str) -> str:
+        answer = await self.http.post("/runs", json={"label": label, "prompt": ""})
         run_id: str = answer.raise_for_status().json()["run_id"]
         return run_id
 
@@ -112,8 +120,12 @@ class RunDeletion(Starter):
         return await self.http.delete(f"/runs/{run_id}")
 
 
-class Usage(Starter):
+class Usage(SignedIn):
     order_free = ("body.labels",)  # by label, and labels are secrets here
+
+    @operation(label=secrets(), prompt=secrets())
+    async def start(self, label: str, prompt: str) -> httpx.Response:
+        return await self.http.post("/runs", json={"label": label, "prompt": prompt})
 
     @operation()
     async def summary(self) -> httpx.Response:
@@ -166,33 +178,19 @@ class Questions(Writer):
         return await self.http.post("/ask", json={"title": title})
 
 
-class Chats(Starter):
-    """Agents that are talked to; runs are the positive control, as a chat leaves nothing to read later."""
-
-    @operation()
-    async def list_runs(self) -> httpx.Response:
-        return await self.http.get("/runs")
-
+class Chats(Finder):
     @operation(message=secrets())
     async def chat(self, message: str) -> httpx.Response:
         return await self.http.post("/chat", json={"messages": [message]})
 
 
-class Refusals(Starter):
-    @operation()
-    async def list_runs(self) -> httpx.Response:
-        return await self.http.get("/runs")
-
+class Refusals(Finder):
     @operation(title=keys(), body=secrets(), may_fail=True)
     async def write_in_purple(self, title: str, body: str) -> httpx.Response:
         return await self.http.put(path_of(title), json={"body": body, "colour": "purple"})
 
 
-class Failures(Starter):
-    @operation()
-    async def list_runs(self) -> httpx.Response:
-        return await self.http.get("/runs")
-
+class Failures(Finder):
     @operation(may_fail=True, weight=3)
     async def search_badly(self) -> httpx.Response:
         return await self.http.get("/search", params={"pattern": "("})

@@ -240,3 +240,21 @@ async def test_nothing_is_left_when_the_service_stops(postgres: Any, clickhouse:
     assert len(asyncio.all_tasks()) == tasks
     assert threading.active_count() == threads
     assert not hasattr(app.state, "services")
+
+
+async def test_a_run_that_used_nothing_is_no_usage(alice: httpx.AsyncClient) -> None:
+    await alice.post("/runs", json={"label": "errand", "prompt": ""})
+
+    assert (await alice.get("/runs")).json()["runs"][0]["output"] == "0 words considered"
+    assert (await alice.get("/usage")).json() == {"runs": 0, "tokens": 0, "labels": []}
+
+
+async def test_a_run_that_fails_in_the_background_is_logged(
+    service: Starlette, alice: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    await service.state.services.clickhouse.close()
+    service.state.services.clickhouse._source = "nowhere:"
+    answer = await alice.post("/runs", json={"label": "errand", "prompt": "go"})
+
+    assert answer.status_code == 202
+    assert "was not carried out" in caplog.text

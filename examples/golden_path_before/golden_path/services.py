@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ from golden_path.runs import RunStore
 from golden_path.timeouts import DatabaseTimeoutConfig
 from golden_path.usage import ClickHouse, ClientFactory, UsageService, get_clickhouse_service
 from golden_path.websockets import Notifications
+
+_log = logging.getLogger("golden_path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,16 @@ class Services:
         self, context: UserExecutionContext, run_id: uuid.UUID, label: str, prompt: str
     ) -> None:
         """Do the work of a run, in the background: it gets the context of the request that ordered it."""
-        output = await self.agent(context).work(prompt)
-        await self.runs.finish(context, run_id, output)
-        await self.usage(context).record(label, len(prompt.split()))
-        await self.activity.record(context, f"ran {label}")
-        await self.notifications.publish(context, {"kind": "run finished", "label": label})
+        try:
+            output, tokens = await self.agent(context).work(prompt)
+            await self.runs.finish(context, run_id, output)
+            if tokens:
+                await self.usage(context).record(label, tokens)
+            await self.activity.record(context, f"ran {label}")
+            await self.notifications.publish(context, {"kind": "run finished", "label": label})
+        except Exception:
+            # The answer is out, so nobody else could be told.
+            _log.exception("run %s was not carried out", run_id)
 
 
 @asynccontextmanager
