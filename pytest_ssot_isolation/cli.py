@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ssot-isolation",
-        description="Proves that one user of an application never sees, changes or disturbs another's things.",
+        description="Proves that one user never sees, changes or disturbs another's things.",
     )
     parser.add_argument("--version", action="version", version=f"pytest-ssot-isolation {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -1,4 +1,4 @@
-"""Which engines can be used on this machine and in which ways, what each weighs, and how to get the others."""
+"""Which engines can be used here and in which ways, what each weighs, and how to get the others."""
 
 from __future__ import annotations
 
