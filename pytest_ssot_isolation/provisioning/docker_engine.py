@@ -25,14 +25,18 @@ if TYPE_CHECKING:
 _LABEL: Final = "ssot-isolation"
 _PATIENCE: Final = 5  # Seconds for one short question to the engine.
 _EACH: Final = 0.05
+_USUAL_SOCKET: Final = "/var/run/docker.sock"
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
 def why_not() -> str | None:
     """Return why no Docker engine can be used here, in one line, or None; asks for at most some seconds."""
-    if _is_surely_absent():
-        return "Docker is not here (no /var/run/docker.sock, and DOCKER_HOST is not set)"
     try:
+        if path := _unix_socket():
+            # Docker's client takes long to load, and leaves a socket open that it could not connect.
+            with socket.socket(socket.AF_UNIX) as knock:
+                knock.settimeout(_PATIENCE)
+                knock.connect(path)
         with _client() as client:
             client.ping()
     except Exception as error:  # docker, requests and testcontainers each raise their own.
@@ -272,11 +276,14 @@ def _last_words(container: Container, lines: int = 12) -> str:
     return "  nothing"
 
 
-def _is_surely_absent() -> bool:
-    """Whether even asking is not worth it, since loading Docker's client takes a while."""
+def _unix_socket() -> str | None:
+    """Return the engine's socket where there is no doubt which it is."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return host.removeprefix("unix://") if host.startswith("unix://") else None
     home = Path.home()
-    traces = ("/var/run/docker.sock", home / ".docker/config.json", home / ".testcontainers.properties")
-    return "DOCKER_HOST" not in os.environ and not any(os.path.exists(trace) for trace in traces)
+    if (home / ".docker/config.json").exists() or (home / ".testcontainers.properties").exists():
+        return None  # Either may name another engine.
+    return _USUAL_SOCKET
 
 
 @contextlib.contextmanager
@@ -292,6 +299,8 @@ def _client(timeout: float | None = _PATIENCE) -> Iterator[DockerClient]:
 
 def _trouble(error: Exception) -> str:
     told = _one_line(error)
+    if isinstance(error, FileNotFoundError) and "DOCKER_HOST" not in os.environ:
+        return f"Docker is not here (no {_USUAL_SOCKET}, and DOCKER_HOST is not set)"
     if "Permission denied" in told:
         return (
             "the Docker socket may not be opened by this user: join the group that owns it "
