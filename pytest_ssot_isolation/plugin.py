@@ -61,6 +61,20 @@ def pytest_report_header(config: pytest.Config) -> str:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Any:
+    from pytest_ssot_isolation import together
+
+    return together.items_of(collector, name, obj)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    from pytest_ssot_isolation import together
+
+    return together.run(pyfuncitem) or None
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     # Not in pytest_collection_modifyitems: pytest's own, which carries out -m, may come first there.
     if "isolation" in getattr(item, "fixturenames", ()):
@@ -133,7 +147,8 @@ class Gatherer:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         stash = self.config.stash
-        if reports := stash[options.REPORT]:
+        reports = stash[options.REPORT]
+        if reports:
             from pytest_ssot_isolation.report import terminal
 
             terminalreporter.section("isolation")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.plugin.conftest import Project
 
 
 def test_every_test_that_requests_isolation_is_selected_by_its_marker(project: Project) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.plugin.conftest import Project
 
 HEAVY = ("hypothesis", "testcontainers", "docker", "asyncpg", "clickhouse_connect", "chdb", "httpx", "uvloop")
 

@@ -9,7 +9,7 @@ import pytest
 from pytest_ssot_isolation import options
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.plugin.conftest import Project
 
 SHOW = """
     def test_show(isolation):
