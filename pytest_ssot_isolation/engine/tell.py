@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,17 @@ if TYPE_CHECKING:
 
 LONGEST = 72
 """Characters of an argument or answer that are shown."""
+
+COMPARED = ("noninterference", "integrity", "availability")
+QUOTED = re.compile(r"[\"'](<canary [^>]+>)[\"']")
+
+
+class Words(str):
+    """Text that is shown without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
 
 Redact = Callable[[str, Callable[[int, int], str]], str]
 
@@ -38,7 +50,8 @@ def tell(history: History, finding: Finding, redact: Redact) -> Story:
     columns = {user: place for place, user in enumerate(acting)}
 
     def show(value: object, longest: int = LONGEST) -> str:
-        return _short(redact(_plain(value), _namer(history, names)), longest)
+        text = QUOTED.sub(r"\1", redact(repr(value), _namer(history, names)))
+        return _short(text, longest, around=f"<canary {names.get(finding.victim_index or 0)}#")
 
     lines = []
     answers = [o for o in history.observations if o.channel == "result" and o.call >= 0]
@@ -66,7 +79,13 @@ def tell(history: History, finding: Finding, redact: Redact) -> Story:
             )
         )
     users = tuple(_title(history, user, names) for user in acting)
-    return Story(users=users, lines=tuple(lines))
+    people = [history.principals[user] for user in acting]
+    return Story(
+        users=users,
+        lines=tuple(lines),
+        ids=tuple(one.user_id for one in people),
+        tenants=tuple(one.tenant_id for one in people),
+    )
 
 
 def _title(history: History, user: int, names: Mapping[int, str]) -> str:
@@ -97,13 +116,16 @@ def _saw(
         finding.offender_index if finding.oracle == "canary" else finding.victim_index
     ):
         return ""
+    where = f" at {finding.path}" if finding.path else ""
     if finding.oracle == "canary":
-        other = [o for o in history.observations if o.call == answer.call and o.channel == finding.channel]
-        if finding.channel != "result" and other:
-            return f"{finding.channel}: {show(other[0].seen, LONGEST)}"
-        where = f" at {finding.path}" if finding.path else ""
-        return f"a canary of {names.get(finding.victim_index or 0, finding.victim)}{where}"
-    return finding.path or "a different answer"
+        shown = [o for o in history.observations if o.call == answer.call and o.channel == finding.channel]
+        told = show(shown[0].seen if shown else answer.seen, LONGEST)
+        mine = re.search(rf"<canary {re.escape(names.get(finding.victim_index or 0, ''))}#\d+>", told)
+        secret = mine[0] if mine else f"a canary of {names.get(finding.victim_index or 0, finding.victim)}"
+        if finding.channel != "result":
+            return f"{finding.channel}: {told}" if mine else f"{finding.channel}: {secret}{where}"
+        return f"saw {secret}{where}"
+    return f"differs{where}" if finding.oracle in COMPARED else f"here{where}"
 
 
 def _answer(answer: Observation, show: Callable[[object, int], str]) -> str:
@@ -115,17 +137,20 @@ def _answer(answer: Observation, show: Callable[[object, int], str]) -> str:
     if isinstance(seen, Mapping) and isinstance(seen.get("error"), Mapping) and len(seen) == 1:
         error = seen["error"]
         cut = " (cut off)" if answer.outcome is Outcome.UNKNOWN else ""
-        return show(f"{error.get('type')}: {error.get('text')}", LONGEST).strip("'\"") + cut
+        return show(Words(f"{error.get('type')}: {error.get('text')}"), LONGEST) + cut
     return show(seen, LONGEST)
 
 
-def _plain(value: object) -> str:
-    return (
-        value
-        if isinstance(value, str) and value.isprintable() and " " not in value and value
-        else repr(value)
-    )
-
-
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+def _short(text: str, longest: int, around: str = "") -> str:
+    """A text cut to a length, from before its first secret where that stands behind the end."""
+    if len(text) <= longest:
+        return text
+    place = text.find(around) if around else -1
+    end = text.find(">", place) + 1
+    if place < 0 or end <= longest - 3:
+        # A canary's name is not cut in two: what follows reads names.
+        cut = text[: longest - 3]
+        begun = cut.rfind("<canary ")
+        return (cut[:begun] if begun > cut.rfind(">") else cut) + "..."
+    begin = max(0, end - longest + 8)
+    return f"{text[:2]}...{text[begin:end]}" + ("..." if end < len(text) else "")
