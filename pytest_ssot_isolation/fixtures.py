@@ -33,14 +33,14 @@ USERS: Final = 3
 @pytest.fixture
 def isolation(request: pytest.FixtureRequest) -> Isolation:
     """Checks that users of an application stay apart: ``isolation.check(Surface, world=...)``."""
+    return isolation_of(request.node)
+
+
+def isolation_of(item: pytest.Item) -> Isolation:
+    """The harness of one test."""
     from pytest_ssot_isolation import harness
 
-    item: pytest.Item = request.node
-    config = request.config
-    # Only PostgreSQL can be asked who waits for whom; without it the engine goes by time at once.
-    may_ask = "postgres" in request.fixturenames or any(
-        hasattr(one, "blocked_pids") for one in _databases_of(item)
-    )
+    config = item.config
     return harness.Isolation(
         settings=config.stash[options.SETTINGS],
         test_id=item.nodeid,
@@ -48,8 +48,6 @@ def isolation(request: pytest.FixtureRequest) -> Isolation:
         resets=lambda: [database.reset_async for database in _databases_of(item)],
         root=config.rootpath,
         record=item.stash.setdefault(options.REPORT, []).append,
-        blocked=(lambda: _blocked_sessions(item)) if may_ask else None,
-        share=_share_of_budget(request.session, config.stash[options.SETTINGS]),
     )
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.options import Settings
     from pytest_ssot_isolation.surfaces.base import Surface
 
+TOGETHER = (300, 3.0)
+"""Interleavings and seconds of an ordinary test that several users run, in the default profile."""
+
 Reset = Callable[[], Awaitable[None]]
 Surfaces = "type[Surface[Any]] | Sequence[type[Surface[Any]]]"
 _UNSET: Any = object()
@@ -269,6 +272,66 @@ class Isolation:
         return conclude(
             hunt, ask, test=self._test_id, seconds=time.monotonic() - began, eager=False, replayed=True
         )
+
+    # -- an ordinary test, several users ---------------------------------------------------------------
+
+    def run_together(
+        self, test: Callable[..., Any], name: str, arguments: Mapping[str, Any], marker: Mapping[str, Any]
+    ) -> Report:
+        """Run an ordinary ``async def`` test once for each user, all at the same time, interleaved.
+
+        Args:
+            test: The coroutine function.
+            name: Its name.
+            arguments: Values of its fixtures.
+            marker: What ``@pytest.mark.concurrency`` says: ``users``, ``examples``, ``faults``, ``reset``.
+
+        Returns:
+            The report, where every interleaving passed.
+
+        Raises:
+            BaseException: What the test itself raised, with the smallest interleaving as a note.
+            LeakFound: A user saw another's canary, or users wait for each other for ever.
+        """
+        from dataclasses import replace
+
+        from pytest_ssot_isolation.conclude import conclude
+        from pytest_ssot_isolation.engine.host import Host
+        from pytest_ssot_isolation.engine.store import Store
+        from pytest_ssot_isolation.surfaces.plain_test import surface_of
+
+        began = time.monotonic()
+        surface = surface_of(test, name, arguments)
+        unknown = sorted(set(marker) - {"users", "examples", "faults", "reset"})
+        if unknown:
+            raise SurfaceError(
+                f"@pytest.mark.concurrency knows no {unknown[0]!r}.\n"
+                "To fix this, use users=, examples=, faults= or reset=."
+            )
+        given = {"users": 4, **marker, "oracles": ("canary", "availability")}
+        asked = read(surface, {}, given)
+        ask = replace(self._ask(asked), together=True)
+        if self._settings.profile == "default":
+            ask = replace(ask, most_examples=TOGETHER[0], seconds=min(ask.seconds, TOGETHER[1]))
+        store = Store(self._folder(), self._test_id)
+        hunt = self._hunt(
+            ask, asked, None, lambda examples, findings: None, store.keep, store.known((surface,))
+        )
+        if self._settings.replay is not None:
+            report = self._replayed(self._settings.replay, hunt, ask, began)
+        else:
+            with Host() as host:
+                host.run(hunt.run())
+            report = conclude(hunt, ask, test=self._test_id, seconds=time.monotonic() - began, eager=False)
+        self._record(report)
+        if hunt.unmet:
+            error, finding = hunt.unmet[0], report.findings[0]
+            if finding.preemptions or finding.fault or len(finding.calls) > 1:
+                from pytest_ssot_isolation.report.terminal import render
+
+                error.add_note(render([report]))
+            raise error
+        return _or_raise(report, self._settings.fail_on)
 
     # -- factories -----------------------------------------------------------------------------------
 

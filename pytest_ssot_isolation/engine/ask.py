@@ -40,6 +40,7 @@ class Ask:
         stop_at_first: End at the first finding.
         seed: Fixes everything that is drawn.
         fail_on: The least severity that fails: 1 hint, 2 low, 3 leak.
+        together: Every user makes one call, all at the same time: an ordinary test of several users.
     """
 
     surfaces: tuple[type[Surface[Any]], ...]
@@ -57,11 +58,12 @@ class Ask:
     stop_at_first: bool = False
     seed: int = 0
     fail_on: int = 3
+    together: bool = False
 
     @property
     def compares(self) -> bool:
         """Whether an oracle is asked for that compares runs."""
-        return bool(COMPARING & set(self.oracles))
+        return bool(COMPARING & set(self.oracles)) and not self.together
 
     @property
     def plants(self) -> bool:

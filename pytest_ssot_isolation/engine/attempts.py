@@ -41,6 +41,8 @@ class Attempts:
         chooser: Chooser,
         faults: Sequence[Fault] = (),
         stand_ins: Mapping[tuple[int, str], object] | None = None,
+        *,
+        sites: bool = False,
     ) -> View | None:
         """Run a script from an equal start; None where the application refused an id.
 
@@ -51,7 +53,7 @@ class Attempts:
         nonce = self._nonces.fresh()
         cast = script.plan.cast(nonce)
         async with self._starts.fresh() as world:
-            run = Run(script, cast, world, self.terms, chooser, Faults(faults), stand_ins)
+            run = Run(script, cast, world, self.terms, chooser, Faults(faults), stand_ins, sites=sites)
             try:
                 return View(history=await run.perform(), nonce=nonce)
             except Refused:
@@ -77,4 +79,5 @@ class Attempts:
             stand_ins: See ``Binder``.
             strict: Whether it is the recorded run itself.
         """
-        return await self.perform(script, Recorded(schedule, strict=strict), schedule.faults, stand_ins)
+        chooser = Recorded(schedule, strict=strict)
+        return await self.perform(script, chooser, schedule.faults, stand_ins, sites=strict)

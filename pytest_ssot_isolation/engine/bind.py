@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_ssot_isolation.model.arguments import Observed, Secrets
 from pytest_ssot_isolation.model.history import Bound, Planted
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _TAIL = re.compile(r"^(?P<head>(?:.*[_\-:/])?)(?P<tail>[0-9]+|[0-9a-f]{16,})$", re.DOTALL)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$", re.IGNORECASE)
+
+
+HAND_SLOTS = 2048
+"""From this slot on, canaries were minted by hand and stand in no program."""
 
 
 class LeftOut(Exception):
@@ -45,6 +49,7 @@ class Binder:
     stand_ins: Mapping[tuple[int, str], object] = field(default_factory=dict)
     planted: dict[tuple[int, int], Planted] = field(default_factory=dict)
     _results: dict[tuple[int, str], dict[int, object]] = field(default_factory=dict)
+    _by_hand: dict[int, int] = field(default_factory=dict)
 
     def keep(self, call: Call, seen: object) -> None:
         """Take down what a successful call returned, for calls that refer to it."""
@@ -111,6 +116,14 @@ class Binder:
             references=tuple(references),
             substituted=frozenset(substituted),
         )
+
+    def plant(self, user: int, call: int, kind: Any, shape: Mapping[str, Any]) -> object:
+        """Mint a canary that no argument holds: one that a test asked for by hand."""
+        slot = HAND_SLOTS + self._by_hand.get(user, 0)
+        self._by_hand[user] = self._by_hand.get(user, 0) + 1
+        canary = self.mint.mint(self.script.serial + user, slot, kind, **shape)
+        self.planted[canary.user, canary.slot] = Planted(canary=canary, owner=user, call=call, argument="")
+        return canary.value
 
     def _acts(self, user: int) -> bool:
         return any(call.user == user for call in self.script.program.calls)

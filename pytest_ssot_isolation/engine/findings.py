@@ -12,8 +12,9 @@ from pytest_ssot_isolation.engine.judge import Bench
 from pytest_ssot_isolation.engine.record import Recording
 from pytest_ssot_isolation.engine.reduce import Example, Reducer
 from pytest_ssot_isolation.engine.session import Expectation
+from pytest_ssot_isolation.engine.switches import switches
 from pytest_ssot_isolation.engine.tell import names_by_first_act, tell
-from pytest_ssot_isolation.model.history import History
+from pytest_ssot_isolation.model.history import History, name_of
 from pytest_ssot_isolation.model.story import Story
 from pytest_ssot_isolation.model.verdict import Finding
 
@@ -75,36 +76,48 @@ class Teller:
         """Run an example; None unless the finding comes."""
         return await self._again(example, finding)
 
-    async def expectation(self, example: Example, unmet: Expectation) -> Finding:
-        """Tell of an assertion of the surface's author, with the history made small."""
+    async def expectation(self, example: Example, unmet: Expectation) -> tuple[Finding, BaseException]:
+        """Tell of an assertion of the author's own, with the history made small; the last error comes too."""
+        last = unmet
 
-        async def test(candidate: Example) -> Example | None:
+        async def fails(candidate: Example, *, strict: bool = False) -> Example | None:
+            nonlocal last
             try:
-                await self._attempts.again(candidate.script, candidate.schedule)
+                await self._attempts.again(candidate.script, candidate.schedule, strict=strict)
             except Expectation as other:
-                return candidate if type(other.error) is type(unmet.error) else None
+                if other.place == unmet.place:
+                    last = other
+                    return candidate
             return None
 
-        reducer = Reducer(test, seconds=self._seconds)
+        reducer = Reducer(fails, seconds=self._seconds)
         small = await reducer.reduce(example)
-        call = next(call for call in example.script.program.calls if call.id == unmet.call)
-        text = str(unmet.error).strip().partition("\n")[0] or "assert"
+        same = sum([await fails(small, strict=True) is not None for _ in range(REPLAYS)])
+        calls = small.script.program.calls
+        call = next((call for call in calls if call.id == last.call), calls[0])
+        text = str(last.error).strip().partition("\n")[0] or "assert"
         recording = Recording(
             example=small,
             seed=self._ask.seed,
             boundary=self._attempts.terms.boundary,
             finding=("expectation",),
         )
-        return Finding(
+        names = {user: name_of(place) for place, user in enumerate(dict.fromkeys(c.user for c in calls))}
+        finding = Finding(
             oracle="expectation",
             operation=call.operation,
-            explanation=f"an assertion of the surface's own failed in {call.operation}: {text}",
-            calls=tuple(f"user {each.user}: {each.operation}" for each in small.script.program.calls),
+            victim=names[call.user],
+            explanation=f"an assertion of the author's own failed in {call.operation}: {text}",
+            calls=tuple(f"{names[each.user]}: {each.operation}" for each in calls),
             preemptions=small.schedule.preemptions,
-            shrunk=f"to {len(small.script.program.calls)} calls in {reducer.runs} runs",
+            fault="; ".join(fault.words for fault in small.schedule.faults) or None,
+            shrunk=f"from {len(example.script.program.calls)} to {len(calls)} calls in {reducer.runs} runs; "
+            f"the same in {same} of {REPLAYS} replays",
             replay=self._keep(recording),
-            index=unmet.call,
+            index=last.call,
+            story=Story(users=tuple(names.values()), lines=(), switches=switches(last.sites, names)),
         )
+        return finding, last.error
 
     @property
     def _seconds(self) -> float:
@@ -155,8 +168,10 @@ class Teller:
             finding=tuple(str(part) for part in finding.key),
             trace=history.trace,
         )
-        story = tell(history, finding, self._bench.redact)
         names = names_by_first_act(history)
+        story = tell(history, finding, self._bench.redact)
+        if history.schedule.preemptions:
+            story = replace(story, switches=switches(history.sites, names))
         told = {principal.name: names[principal.index] for principal in history.principals}
 
         def named(name: str | None) -> str | None:

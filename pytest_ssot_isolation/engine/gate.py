@@ -253,6 +253,8 @@ class Gate:
         return turns.chooser.leaves_in_flight(turns.here)
 
     def _step(self, turns: Turns, lane: Lane, *, chosen: bool) -> None:
+        if turns.sites is not None and chosen:
+            turns.sites.append((lane.user, lane.wait.site))
         handle = lane.steps.popleft()
         lane.moved()
         if chosen:

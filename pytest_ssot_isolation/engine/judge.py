@@ -93,7 +93,7 @@ class Bench:
         """
         history = full.history
         if history.trouble is not None:
-            return await self._trouble(full, script, rerun)
+            return []
         acting = [user for user in script.program.users if not history.sees_all(user)]
         if not acting or len(script.program.users) < 2:
             return []
@@ -126,6 +126,8 @@ class Bench:
         """Look for a finding of a comparison again, in another run."""
         if finding.victim_index is None:
             return []
+        if full.history.trouble is not None:
+            return await self.trouble(full, script, rerun)
         candidates = [u for u in script.program.users if not full.history.sees_all(u)]
         found: list[Finding] = []
         for observer in candidates:
@@ -250,8 +252,8 @@ class Bench:
         }  # fmt: skip
         return [d for d in found if d.call not in gone]
 
-    async def _trouble(self, full: View, script: Script, rerun: Rerun) -> list[Finding]:
-        """A run that could not end: a finding where each of those users alone comes to an end."""
+    async def trouble(self, full: View, script: Script, rerun: Rerun) -> list[Finding]:
+        """Report a run that could not end, where each of those users alone comes to an end."""
         trouble = full.history.trouble
         if trouble is None or "availability" not in self.oracles or trouble.kind not in ("deadlock", "stuck"):
             return []

@@ -103,6 +103,7 @@ class Turns:
         self.trace: list[tuple[int, int]] = []
         self.hidden: list[tuple[Position, tuple[tuple[int, int], ...]]] = []
         self.known_blocked: set[tuple[int, int]] = set()
+        self.sites: list[tuple[int, str]] | None = None
         self.stopped: BaseException | None = None
         self.when_stopped: Callable[[], None] = lambda: None
         self.before_step: Callable[[Lane], None] = lambda lane: None

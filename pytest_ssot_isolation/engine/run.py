@@ -16,10 +16,12 @@ from pytest_ssot_isolation.engine.bind import Binder, LeftOut
 from pytest_ssot_isolation.engine.faults import Faults
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
 from pytest_ssot_isolation.errors import Busy, BusyStep, CutShort, Stuck
+from pytest_ssot_isolation.generation.planting import Spotted
 from pytest_ssot_isolation.model.context import CURRENT
 from pytest_ssot_isolation.model.history import Bound, History, Observation, Outcome, Trouble
 from pytest_ssot_isolation.model.payload import as_seen, succeeded
 from pytest_ssot_isolation.model.program import Call, Operation
+from pytest_ssot_isolation.model.scan import Scanner
 from pytest_ssot_isolation.model.schedule import Anchor, Blocked, Schedule
 from pytest_ssot_isolation.surfaces.base import Surface, operations_of
 
@@ -100,6 +102,7 @@ class Run:
         chooser: Makes the choices; not asked where the program is sequential.
         faults: What is done to whom.
         stand_ins: See ``Binder``.
+        sites: Whether to take down where in the code each step began.
     """
 
     def __init__(
@@ -111,6 +114,8 @@ class Run:
         chooser: Chooser,
         faults: Faults,
         stand_ins: Mapping[tuple[int, str], object] | None = None,
+        *,
+        sites: bool = False,
     ) -> None:
         self.script = script
         self.cast = cast
@@ -121,6 +126,8 @@ class Run:
         self.turns = Turns(
             chooser, patience=terms.patience, blocked=terms.blocked, most_steps=terms.most_steps
         )
+        if sites:
+            self.turns.sites = []
         self.tape = _Tape()
         self.bound: dict[int, Bound] = {}
         self.skipped: set[int] = set()
@@ -165,6 +172,8 @@ class Run:
             surface.world = self.world
             surface.user = context
             surface._tell = _teller(self.tape, index)
+            surface._plant = self._planter(index)
+            surface._spot = self._spotter
             home = contextvars.copy_context()
             home.run(USER.set, index)
             home.run(CURRENT.set, context)
@@ -176,6 +185,23 @@ class Run:
                     await opening[-1][1]
         for _, task in opening:
             await task
+
+    def _planter(self, index: int) -> Callable[[Any, Mapping[str, Any]], object]:
+        def plant(kind: Any, shape: Mapping[str, Any]) -> object:
+            return self.binder.plant(index, self.tape.now.get(index, (-1, ""))[0], kind, shape)
+
+        return plant
+
+    def _spotter(self, seen: object) -> tuple[Spotted, ...]:
+        owners = {self.script.serial + n: context for n, context in enumerate(self.cast.contexts)}
+        scanner = Scanner(self.terms.mint)
+        for planted in self.binder.planted.values():
+            scanner.learn(planted.canary)
+        return tuple(
+            Spotted(owners[s.user], s.path, s.encoding, s.weak)
+            for s in scanner.scan(seen)
+            if s.user in owners
+        )
 
     async def _open_one(self, index: int) -> None:
         self.opening = index
@@ -358,9 +384,9 @@ class Run:
                 raise
             if isinstance(error, BusyStep):
                 raise Busy(BusyStep.where, (call.user,)) from error
-            if session.is_own_expectation(error, surface):
-                raise session.Expectation(error, call.id) from error
             cut = self.faults.ordered(call.id)
+            if session.is_own_expectation(error, surface) and not cut:
+                raise session.Expectation(error, call.id, tuple(self.turns.sites or ())) from error
             return (Outcome.UNKNOWN if cut else Outcome.FAILED), as_seen(error)
         seen = as_seen(value)
         return (Outcome.OK if succeeded(seen) else Outcome.FAILED), seen
@@ -396,6 +422,7 @@ class Run:
             example=self.script.number,
             skipped=frozenset(self.skipped),
             resumptions=self.resumptions,
+            sites=tuple(self.turns.sites or ()),
             notes=tuple(self.notes),
         )
 

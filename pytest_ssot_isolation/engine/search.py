@@ -27,6 +27,8 @@ from pytest_ssot_isolation.generation import programs
 from pytest_ssot_isolation.generation.casts import KEYS, SWEEP_KEYS, CastPlan
 from pytest_ssot_isolation.generation.values import BATCH, POOL, draw_ids, draw_pools, drawn_arguments
 from pytest_ssot_isolation.model.arguments import Keys
+from pytest_ssot_isolation.model.canary import MAX_USERS
+from pytest_ssot_isolation.model.program import Call, Program
 from pytest_ssot_isolation.model.schedule import NATURAL, Fault
 from pytest_ssot_isolation.model.verdict import Finding
 
@@ -77,6 +79,7 @@ class Hunt:
         self.bench = bench
         self.tally = Tally()
         self.findings: list[Finding] = []
+        self.unmet: list[BaseException] = []
         self.attempts = Attempts(terms, starts, self.tally, ask.seed)
         self._teller = Teller(ask, self.attempts, bench, keep)
         self._known = tuple(known)
@@ -111,7 +114,9 @@ class Hunt:
         try:
             seen = await self.attempts.again(example.script, example.schedule, strict=True)
         except Expectation as unmet:
-            self.findings.append(await self._teller.expectation(example, unmet))
+            finding, error = await self._teller.expectation(example, unmet)
+            self.findings.append(finding)
+            self.unmet.append(error)
             return
         if seen is None:
             raise ReplayMismatch(
@@ -120,10 +125,12 @@ class Hunt:
             )
         history = seen.history
         self.tally.take(history)
-        if recording.trace and history.trace != recording.trace:
+        if not recording.ran_alike(history.trace):
             raise ReplayMismatch.at_step(recording.trace, history.trace)
         findings = list(self.bench.judge(history).findings)
-        if not findings and self.ask.compares and self.starts.are_equal:
+        if history.trouble is not None:
+            findings += await self.bench.trouble(seen, example.script, self.attempts.again)
+        elif not findings and self.ask.compares and self.starts.are_equal:
             for observer in example.script.program.users:
                 findings += await self.bench.compare(
                     seen, example.script, self.attempts.again, self._random, observer
@@ -138,8 +145,10 @@ class Hunt:
             await self._judge(replace(recording.example, script=own), recorded=True)
             if self._is_over():
                 return
-        seconds = await self._warm_up()
-        await self._sweep(seconds)
+        if self.ask.together:
+            await self._judge(Example(self._together(), NATURAL), recorded=True)
+        else:
+            await self._sweep(await self._warm_up())
         for script in self._scripts():
             if self._is_over() or not self.budget.allows(self.tally.examples):
                 break
@@ -147,7 +156,7 @@ class Hunt:
         await self._meet_strangers()
 
     def _is_over(self) -> bool:
-        if self.findings and self.ask.stop_at_first:
+        if self.findings and (self.ask.stop_at_first or self.ask.together):
             return True
         return len(self.findings) >= MOST_FINDINGS
 
@@ -202,7 +211,21 @@ class Hunt:
             if await self._judge(Example(script, NATURAL), compare=False):
                 return
 
+    def _together(self) -> Script:
+        """Every user makes the one call that there is."""
+        users = self.ask.users
+        (operation,) = next(iter(self.ask.operations.values()))
+        return Script(
+            number=self.tally.examples,
+            program=Program(calls=tuple(Call(user, user, operation) for user in range(users))),
+            surfaces=self.ask.dealt(users),
+            plan=self._plan(users),
+            serial=self._take_serials(users),
+        )
+
     def _scripts(self) -> Iterable[Script]:
+        while self.ask.together:
+            yield self._together()
         while True:
             seed = self._random.getrandbits(32)
             for place, pools in enumerate(self._pools(seed)):
@@ -270,6 +293,8 @@ class Hunt:
         )
 
     def _take_serials(self, users: int) -> int:
+        if self._serial + users >= MAX_USERS:
+            self._serial = 1  # the fields of a canary are full: the first numbers are long out of use
         first = self._serial
         self._serial += users
         return first
@@ -289,7 +314,9 @@ class Hunt:
         try:
             view = await self.attempts.perform(script, chooser, faults)
         except Expectation as unmet:
-            await self._unmet(example, unmet)
+            made = chooser.made() if isinstance(chooser, RandomWalk) else example.schedule
+            done = replace(made, faults=tuple(faults))
+            await self._unmet(Example(script, done), unmet)
             return True
         if view is None:
             return False
@@ -301,7 +328,9 @@ class Hunt:
         ran = Example(script, history.schedule)
         self._remember(ran)
         findings = list(judged.findings)
-        if not findings and compare and self.ask.compares and self.starts.are_equal:
+        if history.trouble is not None:
+            findings += await self.bench.trouble(view, script, self.attempts.again)
+        elif not findings and compare and self.ask.compares and self.starts.are_equal:
             findings = await self.bench.compare(view, script, self.attempts.again, self._random)
         for finding in findings:
             seen = Seen(ran, finding, history)
@@ -344,10 +373,12 @@ class Hunt:
 
     async def _unmet(self, example: Example, unmet: Expectation) -> None:
         self.tally.examples += 1
-        key = ("expectation", type(unmet.error), str(unmet.error)[:80])
+        key = ("expectation", *unmet.place)
         if key not in self._told:
             self._told.add(key)
-            self.findings.append(await self._teller.expectation(example, unmet))
+            finding, error = await self._teller.expectation(example, unmet)
+            self.findings.append(finding)
+            self.unmet.append(error)
             self.budget.found()
 
     async def _meet_strangers(self) -> None:

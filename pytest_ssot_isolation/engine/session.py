@@ -28,12 +28,22 @@ class Expectation(Exception):
     Attributes:
         error: The assertion.
         call: Id of the call.
+        sites: See ``History``.
     """
 
-    def __init__(self, error: BaseException, call: int) -> None:
+    def __init__(self, error: BaseException, call: int, sites: tuple[tuple[int, str], ...] = ()) -> None:
         super().__init__(str(error))
         self.error = error
         self.call = call
+        self.sites = sites
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Kind of the error, and the line on which it was raised: what makes two the same."""
+        traceback = self.error.__traceback__
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        return type(self.error).__qualname__, traceback.tb_lineno if traceback is not None else 0
 
 
 class Session:
@@ -113,7 +123,12 @@ class Session:
 
 
 def is_own_expectation(error: BaseException, surface: Surface[Any]) -> bool:
-    """Whether an assertion failed in the surface's own code, and not in the application."""
+    """Whether an assertion failed in the surface's own code, and not in the application.
+
+    In an ordinary test that several users run at once, every exception is the test's own.
+    """
+    if surface.errors_count:
+        return isinstance(error, Exception)
     if not isinstance(error, AssertionError):
         return False
     traceback = error.__traceback__

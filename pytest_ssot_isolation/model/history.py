@@ -161,6 +161,8 @@ class History:
         skipped: Ids of calls that were left out.
         resumptions: How often each call's own task was resumed, by id of the call.
         notes: Facts for the reader of the report.
+        sites: For each step its user and the place in the code from which it went on, where that
+            was asked for.
     """
 
     principals: tuple[Principal, ...]
@@ -176,6 +178,7 @@ class History:
     skipped: frozenset[int] = frozenset()
     resumptions: Mapping[int, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sites: tuple[tuple[int, str], ...] = ()
 
     def may_see(self, viewer: int, owner: int) -> bool:
         """Whether the viewer may see what is the owner's."""

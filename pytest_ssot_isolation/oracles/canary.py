@@ -55,8 +55,15 @@ def judge(history: History, scan: Scan) -> Judgement:
     controls: set[int] = set()
     weak: dict[tuple[int, int], list[tuple[Observation, Sighting]]] = {}
     for observation in history.observations:
-        for sighting in scan(observation.seen):
+        sightings = scan(observation.seen)
+        # A narrow value may belong to several users: where the viewer may see one of them, it is that one's.
+        own = {
+            s.path for s in sightings if s.weak and _may_see(history, observation.user, owners.get(s.user))
+        }
+        for sighting in sightings:
             owner = owners.get(sighting.user)
+            if sighting.weak and sighting.path in own and not _may_see(history, observation.user, owner):
+                continue
             planted = history.planted.get((sighting.user, sighting.slot))
             viewer = observation.user
             if owner is not None and _is_lawful(history, planted, viewer, owner):
@@ -77,6 +84,10 @@ def judge(history: History, scan: Scan) -> Judgement:
     if not history.planted and not found:
         return Judgement.inconclusive("no canary was planted, so no read could have shown one")
     return Judgement.of(found.values(), controls=controls)
+
+
+def _may_see(history: History, viewer: int, owner: int | None) -> bool:
+    return owner is not None and history.may_see(viewer, owner)
 
 
 def _is_lawful(history: History, planted: Planted | None, viewer: int, owner: int) -> bool:

@@ -17,6 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from pytest_ssot_isolation.model.history import History
+from pytest_ssot_isolation.model.paths import matches as is_at
+
+OF_THE_TRANSPORT = tuple(
+    f"headers.{name}"
+    for name in ("date", "content-length", "age", "server-timing", "x-process-time", "x-response-time")
+)
+"""Headers that tell of time or of the body's length, which is compared itself."""
 
 Place: TypeAlias = tuple[str, str]
 """An operation, and a dotted path in its answers with list positions as ``*``."""
@@ -46,27 +53,13 @@ class Declarations:
 
 
 def matches(place: Place, patterns: Iterable[str]) -> bool:
-    """Whether a field is one of those declared.
-
-    A pattern is a path from the top of the answer, ``operation:path`` for one operation only, and
-    ``*`` for all of an answer; list positions may be left out, and the ``body`` of a response too.
-    """
+    """Whether a field is one of those declared: by its path, or as ``operation:path``."""
     operation, path = place
     for pattern in patterns:
         wanted, _, rest = pattern.rpartition(":")
-        if wanted and wanted != operation:
-            continue
-        if rest == "*" or _is_at(path, rest) or _is_at(path.removeprefix("body").removeprefix("."), rest):
+        if (not wanted or wanted == operation) and is_at(path, rest):
             return True
     return False
-
-
-def _is_at(path: str, pattern: str) -> bool:
-    if path == pattern or path.startswith(pattern + "."):
-        return True
-    plain = [part for part in path.split(".") if part != "*"]
-    wanted = [part for part in pattern.split(".") if part != "*"]
-    return plain[: len(wanted)] == wanted and bool(wanted)
 
 
 @dataclass(slots=True)
@@ -91,7 +84,7 @@ class Namer:
     def form(self, operation: str, seen: object, path: str = "") -> object:
         """The normal form of an answer, or of a part of it."""
         place = (operation, path)
-        if place in self.masked or matches(place, self.declared.ignore):
+        if place in self.masked or matches(place, self.declared.ignore) or path in OF_THE_TRANSPORT:
             return "<ignored>"
         if isinstance(seen, Mapping):
             return {

@@ -143,6 +143,9 @@ class Surface(Generic[World]):
 
     _operations: ClassVar[Mapping[str, Operation]] = {}
     _tell: Callable[[object, str], None] | None = None
+    _plant: Callable[[Any, Mapping[str, Any]], Any] | None = None
+    _spot: Callable[[object], Any] | None = None
+    errors_count: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
