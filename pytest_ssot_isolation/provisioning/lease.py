@@ -39,7 +39,7 @@ def root(preferred: Path | None = None) -> Path:
 
     Others may pass through it but not list it: as root the server runs as another user.
     """
-    parent = preferred or _roomiest()
+    parent = preferred or roomiest()
     folder = parent / f"ssot-isolation-{os.getuid()}"
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     seen = folder.lstat()
@@ -51,7 +51,8 @@ def root(preferred: Path | None = None) -> Path:
     return folder
 
 
-def _roomiest() -> Path:
+def roomiest() -> Path:
+    """Return where data is written fastest: in memory where 1 GB is free, else with the temporary files."""
     memory = Path("/dev/shm")
     with contextlib.suppress(OSError):
         if os.access(memory, os.W_OK | os.X_OK) and shutil.disk_usage(memory).free >= _ROOM:

@@ -130,14 +130,14 @@ class ChdbEngine:
         """Run one statement as the owner, in a database where one is given."""
         self._refuse_in_child()
         with self._lock:
-            self._admin.database = database or "default"
+            if database is not None:  # Each change costs a statement of its own.
+                self._admin.database = database
             self._admin.raw_query(statement)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query as the owner."""
         self._refuse_in_child()
         with self._lock:
-            self._admin.database = "default"
             return list(map(tuple, self._admin.query(query).result_rows))
 
     def create(self, protections: Protections) -> str:
@@ -145,8 +145,6 @@ class ChdbEngine:
         self._refuse_in_child()
         with self._lock:
             name = self._take(protections)
-            # DROP first: a killed test may have left the name's database behind.
-            self.execute(f"DROP DATABASE IF EXISTS {identifier(name)}")
             self.execute(f"CREATE DATABASE {identifier(name)}")
             return name
 
@@ -162,7 +160,6 @@ class ChdbEngine:
         self._refuse_in_child()
         with self._lock:
             renamed = self._take(protections)
-            self.execute(f"DROP DATABASE IF EXISTS {identifier(renamed)}")
             self.execute(f"RENAME DATABASE {identifier(name)} TO {identifier(renamed)}")
             self._pool_of.pop(name).in_use.discard(name)
             return renamed
@@ -246,7 +243,7 @@ def engine(parent: Path | None = None) -> ChdbEngine:
     """Return this process's engine, opened at the first call and kept until the process ends.
 
     Args:
-        parent: Where its folder is made at the first call; by default among the temporary files.
+        parent: Where its folder is made at the first call; by default where data is written fastest.
 
     Raises:
         EngineForked: This process was forked from one that had loaded chDB.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_ssot_isolation.provisioning import locks
+from pytest_ssot_isolation.provisioning.lease import roomiest
 
 _PREFIX: Final = "ssot-isolation-chdb-"
 _UNOWNED: Final = "ssot-isolation-new-chdb-"
@@ -40,9 +41,9 @@ def claim(parent: Path | None = None) -> Path:
     """Return a new folder, this process's for as long as it lives; folders of dead processes are removed.
 
     Args:
-        parent: Where to make it; by default among the temporary files.
+        parent: Where to make it; by default where data is written fastest.
     """
-    parent = parent or Path(tempfile.gettempdir())
+    parent = parent or roomiest()
     sweep(parent)
     made = Path(tempfile.mkdtemp(prefix=f"{_UNOWNED}{os.getuid()}-", dir=parent))
     owned = locks.exclusive(made / _OWNER, time.monotonic())
