@@ -39,7 +39,7 @@ def cycles(name: str, sources: Sequence[Source], roots: Sequence[Path] = ()) -> 
     for module in graph.modules - inside:
         graph.remove_module(module)
     for importer in sorted(inside & graph.modules):
-        for imported in graph.find_modules_directly_imported_by(importer):
+        for imported in sorted(graph.find_modules_directly_imported_by(importer)):
             details = graph.get_import_details(importer=importer, imported=imported)
             if details and all(one["line_number"] in late[importer] for one in details):
                 graph.remove_import(importer=importer, imported=imported)

@@ -48,14 +48,19 @@ _CACHES: Final = frozenset(
 _MUTATORS: Final = frozenset(
     {"append", "add", "appendleft", "extend", "insert", "setdefault", "update", "put", "put_nowait", "push"}
 )
-_IS_CACHE_NAME: Final = re.compile(r"cache|memo|registry|registered", re.IGNORECASE)
+_IS_CACHE_NAME: Final = re.compile(
+    r"(?:^|[_.])\w*(?:cached?|caches|registry|registered)$|(?:^|[_.])memo$", re.IGNORECASE
+)
 
 
 def names_a_user(identifier: str) -> bool:
     """Say whether a variable of this name stands for a user, or for what belongs to one."""
+    return identifier.lower().strip("_") in _USER_NAMES or is_named_after_a_user(identifier)
+
+
+def is_named_after_a_user(identifier: str) -> bool:
+    """Say whether a name has a word for a user in it; less than `names_a_user`, for names of anything."""
     lowered = identifier.lower().strip("_")
-    if lowered in _USER_NAMES:
-        return True
     return not _NOBODY.search(lowered) and not _USER_WORDS.isdisjoint(lowered.split("_"))
 
 

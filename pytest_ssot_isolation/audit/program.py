@@ -150,6 +150,11 @@ class Program:
                 self.functions[f"{source.module}.{statement.name}"] = statement
                 self._index_function(Scope(statement, source, None))
             else:
+                if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                    name = f"{source.module}.{statement.target.id}"  # maybe only announced, and bound later
+                    self.values.setdefault(
+                        name, (statement.value or ast.Constant(None), statement.lineno, source)
+                    )
                 for name, value in bound(statement):
                     self.values.setdefault(f"{source.module}.{name}", (value, statement.lineno, source))
 

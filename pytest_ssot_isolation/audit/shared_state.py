@@ -219,6 +219,8 @@ class _Reader:
         where = f"{self._scope.name}() {'sets it' if write.is_binding else 'writes to it'}"
         where += f" ({self._source.path.name}:{write.line})"
         if write.is_binding:
+            is_value = not any(isinstance(one, ast.Constant) for one in write.values)
+            of_user = of_user or (is_value and names.is_named_after_a_user(name.rpartition(".")[2]))
             if of_user and not self._is_import_hook():
                 text = f"{name} is one for the whole process, and holds what belongs to a user: {where}"
             elif remembered is not None:
