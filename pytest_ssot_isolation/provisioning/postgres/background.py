@@ -45,8 +45,13 @@ class Background:
         """Begin work that nobody waits for yet; called inside the private loop."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Looked at here, or asyncio tells it on stderr; who awaits it gets it still.
 
     async def settle(self) -> None:
         """Wait until all that was begun has ended; its failures belong to whoever awaits the tasks."""

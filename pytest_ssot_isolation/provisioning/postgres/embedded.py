@@ -148,9 +148,7 @@ class _Runner:
         nobody = pwd.getpwnam("nobody")
         if not all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents)):
             # Such as a virtual environment below root's home: nobody may not enter.
-            shutil.copytree(folder.parent, home / "programs", symlinks=True)
-            (home / "programs").chmod(0o755)
-            folder = home / "programs" / folder.name
+            folder = _copy_programs(folder, home / "programs")
         return cls(folder, nobody.pw_uid, nobody.pw_gid)
 
     def own(self, path: Path) -> None:
@@ -177,6 +175,19 @@ class _Runner:
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
+
+
+def _copy_programs(folder: Path, target: Path) -> Path:
+    installation, package = folder.parent, folder.parents[1]
+    shutil.copytree(installation, target / package.name / installation.name, symlinks=True)
+    libraries = package.with_name(
+        f"{package.name}.libs"
+    )  # Where a wheel's programs look, seen from themselves.
+    if libraries.is_dir():
+        shutil.copytree(libraries, target / libraries.name, symlinks=True)
+    for made in (target, *target.rglob("*")):
+        made.chmod(made.stat().st_mode | (0o755 if made.is_dir() else 0o644))
+    return target / package.name / installation.name / folder.name
 
 
 def _end_with_parent() -> None:
@@ -223,7 +234,7 @@ def _initialise(home: Path, data: Path, runner: _Runner, major: int, deadline: f
 def _failure(what: str, log: Path, home: Path) -> str:
     words = lease.last_words(log)
     remedy = "Read the words above; another PostgreSQL can be given with --ssot-postgres=DSN."
-    if "No space left on device" in words:
+    if "No space left on device" in words or "Check free disk space" in words:
         remedy = f"Free some space below {home.parent.parent}, or set TMPDIR to a folder with 100 MB free."
     elif "could not bind" in words or "Address already in use" in words:
         remedy = "Something on this machine takes every port asked for; end it, and run again."

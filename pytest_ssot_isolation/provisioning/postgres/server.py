@@ -70,6 +70,7 @@ class PostgresServer:
         try:
             self.run(self._begin())
         except BaseException:
+            self._background.run(self._hang_up())
             self._let_go()
             raise
         atexit.register(self.close)
@@ -311,8 +312,12 @@ class PostgresServer:
         if self._share is None:
             async with self._talk() as connection:
                 await strangers.leave(connection, _RUNS_LOCK, self._roles)
-        if self._connection is not None:
-            await self._connection.close(timeout=self.timeouts.stop)
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        if self._connection is not None and not self._connection.is_closed():
+            with contextlib.suppress(OSError, TimeoutError):
+                await self._connection.close(timeout=self.timeouts.stop)
 
 
 _REMEDIES: Final = {
