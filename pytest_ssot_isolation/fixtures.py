@@ -48,7 +48,14 @@ def isolation_of(item: pytest.Item) -> Isolation:
         resets=lambda: [database.reset_async for database in _databases_of(item)],
         root=config.rootpath,
         record=item.stash.setdefault(options.REPORT, []).append,
+        blocked=lambda: _asks_for_blocked(_databases_of(item)),
     )
+
+
+def _asks_for_blocked(databases: Sequence[Any]) -> Callable[[], int] | None:
+    """What counts the sessions that wait for another's lock, where a database can tell."""
+    ask = [database.blocked_pids for database in databases if hasattr(database, "blocked_pids")]
+    return (lambda: sum(len(blocked()) for blocked in ask)) if ask else None
 
 
 @pytest.fixture

@@ -41,7 +41,8 @@ class Isolation:
         resets: Gives the resets of the databases that the test requested.
         root: Folder of the run; failing examples are kept below it.
         record: Takes each report.
-        blocked: Asks the databases of the test how many sessions wait for another's lock.
+        blocked: Gives what asks the databases of the test how many sessions wait for another's lock;
+            None where there is none to ask.
         share: Seconds of the run's budget that one check may take; None for the profile's own.
     """
 
@@ -54,7 +55,7 @@ class Isolation:
         resets: Callable[[], Sequence[Reset]] = tuple,
         root: Path | None = None,
         record: Callable[[Report], None] = lambda report: None,
-        blocked: Callable[[], int] | None = None,
+        blocked: Callable[[], Callable[[], int] | None] = lambda: None,
         share: float | None = None,
     ) -> None:
         self._settings = settings
@@ -176,7 +177,7 @@ class Isolation:
         mint = Mint(hashlib.sha256(f"canaries {ask.seed}".encode()).digest())
         bench = Bench(oracles=frozenset(ask.oracles), scanner=Scanner(mint), declared=asked.declared)
         starts = Starts(world, asked.reset, tuple(self._resets()), asked.world_scope)
-        terms = Terms(mint=mint, boundary=ask.boundary, blocked=self._blocked)
+        terms = Terms(mint=mint, boundary=ask.boundary, blocked=self._blocked())
         return Hunt(ask, terms, starts, bench, keep=keep, known=known, progress=progress)
 
     def _ask(self, asked: Parameters) -> Ask:

@@ -11,7 +11,13 @@ from typing import TypeAlias, TypeVar
 from pytest_ssot_isolation.engine.script import Script
 from pytest_ssot_isolation.generation.casts import CastPlan
 from pytest_ssot_isolation.model.program import Call, Form, Key, Person, Program, Result, Value
-from pytest_ssot_isolation.model.schedule import NATURAL, Schedule
+from pytest_ssot_isolation.model.schedule import NATURAL, START, Anchor, Schedule
+
+SMALL = 6
+"""Calls of an example that is small enough to try every schedule with one switch."""
+
+DEEPEST = 4
+"""Steps of a call at which such a switch is tried."""
 
 Item = TypeVar("Item")
 
@@ -79,7 +85,8 @@ class Reducer:
         example = await self._drop_call_pairs(example)
         example = await self._merge_switches(example)
         example = await self._simplify(example)
-        return await self._drop_choices(example)
+        example = await self._drop_choices(example)
+        return await self._search_below(example)
 
     async def _try(self, now: Example, candidate: Example) -> Example | None:
         if self.is_out_of_time or not candidate.script.program.calls:
@@ -149,6 +156,32 @@ class Reducer:
             example = await self._try(example, candidate) or example
         return example
 
+    async def _search_below(self, example: Example) -> Example:
+        """Try every schedule with one switch on what is left, and on what is left without one call.
+
+        To drop a call also drops the places in it: where the order of two calls hung on a switch inside
+        a third, nothing above can take that third away.
+        """
+        found = len(example.script.program.calls) <= SMALL
+        while found and not self.is_out_of_time:
+            found = False
+            calls = example.script.program.calls
+            fewer = [tuple(c for c in calls if c is not left) for left in calls if len(calls) > 1]
+            for rest in [*fewer, calls]:
+                for schedule in _one_switch(rest):
+                    candidate = Example(
+                        example.script.doing(replace(example.script.program, calls=rest)), schedule
+                    )
+                    if candidate.size >= example.size:
+                        continue
+                    smaller = await self._try(example, candidate)
+                    if smaller is not None and smaller.size < example.size:
+                        example, found = smaller, True
+                        break
+                if found:
+                    break
+        return example
+
     async def _merge_switches(self, example: Example) -> Example:
         """Take two switches away at once: from A to B and back again."""
         for pair in combinations(example.schedule.anchors[:12], 2):
@@ -198,6 +231,19 @@ class Reducer:
                     example = smaller
             size //= 2
         return example
+
+
+def _one_switch(calls: Sequence[Call]) -> Iterable[Schedule]:
+    """Schedules with a chosen beginning and at most one switch."""
+    users = sorted({call.user for call in calls})
+    for first in users:
+        begin = (Anchor(START, first),) if first != users[0] else ()
+        yield Schedule(anchors=begin)
+        for call in calls:
+            for step in range(1, DEEPEST + 1):
+                for to in users:
+                    if to != call.user:
+                        yield Schedule(anchors=(*begin, Anchor((call.user, call.id, step), to)))
 
 
 def _quiet(schedule: Schedule) -> Schedule:
