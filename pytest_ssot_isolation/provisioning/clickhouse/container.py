@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,11 +38,13 @@ class ContainerProvider:
         if timeouts == DatabaseTimeoutConfig():
             # Nobody chose them: a container's first start takes longer than that of a program.
             timeouts = DatabaseTimeoutConfig.for_environment("container")
+        image = wanted.image or _image_of(wanted.version)
         held = lease.lease(
-            "clickhouse-container",
+            # One run may ask for several images, each with a container of its own.
+            f"clickhouse-{hashlib.sha256(image.encode()).hexdigest()[:8]}",
             f"{__name__}:own",
             {
-                "image": wanted.image or _image_of(wanted.version),
+                "image": image,
                 "run_id": wanted.run_id,
                 "start": timeouts.start,
                 "connect": timeouts.connect,

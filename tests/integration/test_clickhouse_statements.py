@@ -1,0 +1,126 @@
+"""What is said to a server with users and row policies is ClickHouse's own language.
+
+No such server is at hand everywhere, but its parser is in chDB: each statement that the way by DSN would send is
+recorded and read by it. What a server makes of them is tested where one is, in test_clickhouse_database.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pytest_ssot_isolation.provisioning import clickhouse
+from pytest_ssot_isolation.provisioning.base import Wanted
+from pytest_ssot_isolation.provisioning.clickhouse import ClickhouseServer
+from pytest_ssot_isolation.provisioning.clickhouse.address import Address
+from pytest_ssot_isolation.provisioning.clickhouse.capabilities import REMEDIES
+from pytest_ssot_isolation.provisioning.clickhouse.dsn import HttpBackend
+from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
+
+pytest.importorskip(
+    "chdb", reason="chdb-core is not installed: pip install 'pytest-ssot-isolation[embedded]'"
+)
+
+
+class Parser:
+    """chDB, asked whether it can read a statement."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def read(self, statement: str) -> str:
+        (row,) = self._client.query("SELECT formatQuerySingleLine(%(s)s)", {"s": statement}).result_rows
+        return str(row[0])
+
+
+class Recorder(HttpBackend):
+    """A server with everything, that only writes down what it is told."""
+
+    def __init__(self) -> None:
+        address = Address("server.example", 8123, "owner", "app_test", "open-sesame")
+        super().__init__(address, "dsn", "26.3.1.1", DatabaseTimeoutConfig())
+        self.said: list[str] = []
+        self.opened: list[Address] = []
+
+    def execute(self, statement: str, database: str | None = None) -> None:
+        self.said.append(statement)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        self.said.append(query)
+        return (
+            [("ssot_tenant_id", "events")] if "row_policies" in query else [(1,)] if "cache" in query else []
+        )
+
+    def _open(self, address: Address, options: dict[str, Any]) -> Any:
+        self.opened.append(address)
+        return None
+
+
+class User:
+    user_id = "alice"
+    tenant_id = "it's `A` \\ \u00e4"
+
+
+@pytest.fixture(scope="module")
+def parser() -> Iterator[Parser]:
+    with (
+        clickhouse.lease(Wanted(engine="clickhouse", spec="embedded")) as server,
+        server.new_database() as database,
+    ):
+        yield Parser(database.connect())
+
+
+def test_every_statement_of_a_tests_life_can_be_read(parser: Parser) -> None:
+    recorder = Recorder()
+    server = ClickhouseServer(recorder)
+    assert server.capabilities >= REMEDIES.keys() - {"sessions", "async"}
+    database = server.new_database("CREATE TABLE t (x Int8) ENGINE = Memory", protect={"events": "tenant_id"})
+    database.protect("odd `name", "odd \\ column")
+    database.reset()
+    recorder.connect_as(database.name, User.tenant_id)
+    database.close()
+    recorder.sweep()
+
+    read = [parser.read(statement) for statement in recorder.said]
+
+    kinds = " ".join(read)
+    for kind in ("CREATE USER", "DROP USER", "GRANT SELECT, INSERT", "CREATE ROW POLICY", "DROP ROW POLICY"):
+        assert kind in kinds
+    assert any("SETTINGS log_comment = " in each and "CONST" in each for each in read)
+    assert sum(" TO ALL" in each for each in read) >= 3
+
+
+def test_a_tenants_login_is_made_once_and_dropped_with_the_database() -> None:
+    recorder = Recorder()
+    database = ClickhouseServer(recorder).new_database()
+    for _ in range(2):
+        recorder.connect_as(database.name, "A")
+    recorder.connect_as(database.name, "B")
+    database.close()
+
+    made = [said.split("`")[1] for said in recorder.said if said.startswith("CREATE USER")]
+    dropped = [said.split("`")[1] for said in recorder.said if said.startswith("DROP USER")]
+    assert len(made) == 2
+    assert made == dropped
+    assert [address.user for address in recorder.opened] == [made[0], made[0], made[1]]
+
+
+def test_databases_of_dead_runs_are_swept_after_a_day_and_no_others() -> None:
+    class Old(Recorder):
+        def rows(self, query: str) -> list[tuple[Any, ...]]:
+            if "FROM system.databases" not in query:
+                return []
+            recent = next(name for name in self.said if name.startswith("CREATE DATABASE")).split("`")[1]
+            return [
+                (name,)
+                for name in ("app_test", "app_test_ssot_5f000000_0123abcd_7", "app_test_ssot_x", recent)
+            ]
+
+    recorder = Old()
+    recorder.create(frozenset())
+    recorder.sweep()
+
+    dropped = [said for said in recorder.said if said.startswith("DROP DATABASE")]
+    assert dropped == ["DROP DATABASE IF EXISTS `app_test_ssot_5f000000_0123abcd_7`"]
