@@ -122,12 +122,7 @@ def _evidence(test: str, seen: Sequence[pytest.TestReport], reports: Sequence[Re
         reason=reason,
         findings=tuple(dict.fromkeys(one.explanation for one in heavy)) if outcome == "failed" else (),
         figures=tuple(Figure(**one["figure"]) for one in carried if "figure" in one),
-        facts={
-            name: value
-            for one in reports
-            if one.test.startswith("ssot::")
-            for name, value in one.facts.items()
-        },
+        facts={name: str(value) for name, value in seen[-1].user_properties if test.startswith("ssot::")},
     )
 
 

@@ -65,9 +65,9 @@ def read_canonical(lines: Sequence[str]) -> tuple[Canonical, ...]:
 
 def judge(canonical: Canonical, sources: Sequence[Source]) -> tuple[Finding, ...]:
     """Say where a canonical name is defined again, exported again, or imported from elsewhere."""
-    index = {source.module: source for source in sources}
+    index = _Index(sources)
     place = canonical.place
-    origin = _origin(place, index)
+    origin = index.origin(place)
     if origin is None:
         what = "has no such name" if place.module in index else "is no module of the audited packages"
         return (_finding(place, "missing", f"{place} cannot be found: {place.module} {what}"),)
@@ -99,15 +99,13 @@ def judge(canonical: Canonical, sources: Sequence[Source]) -> tuple[Finding, ...
 
 
 def _other_paths(
-    source: Source, place: Place, origin: Place, deprecated: set[tuple[str, str]], index: dict[str, Source]
+    source: Source, place: Place, origin: Place, deprecated: set[tuple[str, str]], index: _Index
 ) -> Iterator[Finding]:
     lawful = {(place.module, place.name), (origin.module, origin.name)}
-    for node in ast.walk(source.tree):
-        if not isinstance(node, ast.ImportFrom):
-            continue
+    for node in source.from_imports:
         module = source.absolute(node)
         for name, taken in _taken(node, source, index, place.name):
-            if module not in index or _origin(Place(module=module, name=taken), index) != origin:
+            if module not in index or index.origin(Place(module=module, name=taken)) != origin:
                 continue
             where = f"({source.path.name}:{node.lineno})"
             if (module, taken) not in lawful and (source.module, name) not in deprecated:
@@ -136,7 +134,7 @@ def _other_paths(
             if (
                 module in index
                 and (source.module, name) not in lawful | deprecated
-                and _origin(Place(module=module, name=last), index) == origin
+                and index.origin(Place(module=module, name=last)) == origin
             ):
                 yield _finding(
                     place,
@@ -146,28 +144,38 @@ def _other_paths(
                 )
 
 
-def _origin(place: Place, index: dict[str, Source], depth: int = 20) -> Place | None:
-    """Follow imports from a place to the definition; None where it leaves the audited packages or ends."""
-    source = index.get(place.module)
-    if source is None or not depth:
+class _Index(dict[str, Source]):
+    """The audited modules by name; remembers where each place leads, which is asked over and over."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        super().__init__((source.module, source) for source in sources)
+        self._origins: dict[Place, Place | None] = {}
+
+    def origin(self, place: Place) -> Place | None:
+        """Follow imports to the definition; None where they leave the audited packages, or end."""
+        if place not in self._origins:
+            self._origins[place] = None  # what leads back to itself leads nowhere
+            self._origins[place] = self._follow(place)
+        return self._origins[place]
+
+    def _follow(self, place: Place) -> Place | None:
+        source = self.get(place.module)
+        if source is None:
+            return None
+        if any(True for _ in _definitions(source, place.name)):
+            return place
+        for statement in source.toplevel:
+            if isinstance(statement, ast.ImportFrom):
+                for name, taken in _taken(statement, source, self, place.name):
+                    # One of several `import *` may only seem to bring the name.
+                    further = Place(module=source.absolute(statement), name=taken)
+                    if name == place.name and (found := self.origin(further)):
+                        return found
+            for name, value in _assigned(statement):
+                if name == place.name:
+                    module, _, last = (_dotted(value, source) if value is not None else "").rpartition(".")
+                    return (self.origin(Place(module=module, name=last)) if module in self else None) or place
         return None
-    if any(True for _ in _definitions(source, place.name)):
-        return place
-    for statement in source.toplevel:
-        if isinstance(statement, ast.ImportFrom):
-            for alias in statement.names:
-                if (alias.asname or alias.name) == place.name:
-                    return _origin(
-                        Place(module=source.absolute(statement), name=alias.name), index, depth - 1
-                    )
-        for name, value in _assigned(statement):
-            if name == place.name:
-                module, _, last = (_dotted(value, source) if value is not None else "").rpartition(".")
-                followed = (
-                    _origin(Place(module=module, name=last), index, depth - 1) if module in index else None
-                )
-                return followed or place
-    return None
 
 
 def _definitions(source: Source, name: str) -> Iterator[ast.stmt]:
@@ -198,9 +206,7 @@ def _dotted(value: ast.expr, source: Source) -> str:
     return ".".join([source.imported.get(value.id, f"{source.module}.{value.id}"), *reversed(parts)])
 
 
-def _taken(
-    node: ast.ImportFrom, source: Source, index: dict[str, Source], wanted: str
-) -> Iterator[tuple[str, str]]:
+def _taken(node: ast.ImportFrom, source: Source, index: _Index, wanted: str) -> Iterator[tuple[str, str]]:
     """What a ``from ... import`` binds, each name with the one it has where it comes from."""
     for alias in node.names:
         if alias.name != "*":

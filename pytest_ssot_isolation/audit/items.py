@@ -86,16 +86,18 @@ class AuditItem(pytest.Item):
         findings, figures = self._question.ask()
         heavy = [one for one in findings if Severity[one.severity.upper()] >= self._fail_on]
         light = [one for one in findings if one not in heavy]
-        report = Report(
-            verdict=Verdict.LEAK if heavy else Verdict.CLEAN,
-            findings=tuple(findings),
-            subject=self._question.sentence,
-            test=self.nodeid,
-            seconds=time.perf_counter() - started,
-            oracles=tuple(sorted({one.oracle for one in findings})),
-            facts=dict(figures),
-        )
-        self.stash.setdefault(self._reports, []).append(report)
+        # Each figure goes with the test's own report, as a property: into JUnit's file, and into the proof.
+        self.user_properties += figures.items()
+        if findings:
+            report = Report(
+                verdict=Verdict.LEAK if heavy else Verdict.CLEAN,
+                findings=tuple(findings),
+                subject=self._question.sentence,
+                test=self.nodeid,
+                seconds=time.perf_counter() - started,
+                oracles=tuple(sorted({one.oracle for one in findings})),
+            )
+            self.stash.setdefault(self._reports, []).append(report)
         if light:
             told = "\n".join(f"{one.severity}: {one.explanation}" for one in light)
             self.add_report_section("call", "ssot audit", told)

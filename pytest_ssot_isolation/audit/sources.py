@@ -55,6 +55,11 @@ class Source:
         return names
 
     @cached_property
+    def from_imports(self) -> tuple[ast.ImportFrom, ...]:
+        """Every ``from ... import`` of the module, late ones included."""
+        return tuple(node for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom))
+
+    @cached_property
     def toplevel(self) -> tuple[ast.stmt, ...]:
         """Statements that run when the module is imported, those in ``if``, ``try`` and ``with`` included."""
         return tuple(_statements(self.tree.body))

@@ -58,6 +58,12 @@ def read_budgets(lines: Sequence[str], packages: Sequence[str]) -> tuple[Budget,
                 "To fix this, write `package = 0.5` (all its modules), `package own = 0.15` (without what it "
                 "imports), `package.module = 0.05`, or `each = 0.1`, in seconds."
             )
+        name = match["name"]
+        if name and name != "each" and not any(_is_in(name, package) for package in packages):
+            raise AuditError(
+                f"ssot_import_budget has a budget for {name!r}, which is in none of the audited packages.\n"
+                f"To fix this, correct the name, or add its package to ssot_packages ({', '.join(packages)})."
+            )
         for name in [match["name"]] if match["name"] else packages:
             budgets.append(Budget(name=name, seconds=float(match["seconds"]), is_own=bool(match["own"])))
     return tuple(budgets)
@@ -181,10 +187,13 @@ class Subject:
             modules = {package: sorted(source.module for source in self._sources[package])}
         else:
             wanted = None if budget.name == "each" else [budget.name]
-            measured = {
-                name: _seconds(one, budget) for name, one in probe.alone(wanted).items() if not one.errors
-            }
+            results = probe.alone(wanted)
+            measured = {name: _seconds(one, budget) for name, one in results.items() if not one.errors}
             modules = {name: [name] for name in measured}
+            if wanted and not measured:
+                error = next(iter(results[budget.name].errors.values()))
+                text = f"{budget.name} cannot be imported, so its time cannot be taken: {error}"
+                return (_finding("imports", budget.name, "budget", text),), {}
         for _ in range(_TRIES - 1):
             for name in [name for name, seconds in measured.items() if seconds > budget.seconds]:
                 measured[name] = min(measured[name], _seconds(probe.again(modules[name]), budget))
