@@ -1,0 +1,278 @@
+"""What PostgreSQL costs a test run: figures, printed with ``pytest -s``; no figure fails a test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from pytest_ssot_isolation.provisioning import postgres
+from pytest_ssot_isolation.provisioning.base import Wanted
+from pytest_ssot_isolation.provisioning.postgres import embedded, programs
+from pytest_ssot_isolation.provisioning.postgres.server import PostgresServer
+
+TABLES = "".join(
+    f"CREATE TABLE t{number} (id serial PRIMARY KEY, tenant text, body text); CREATE INDEX ON t{number} (tenant);"
+    for number in range(10)
+)
+WRITE = "INSERT INTO t1 (tenant, body) VALUES ('A', 'x')"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="ssot-bench-", dir="/dev/shm" if Path("/dev/shm").exists() else None))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres.lease(Wanted(engine="postgres", spec="embedded")) as server:
+        yield server
+
+
+def tell(what: str, seconds: list[float]) -> float:
+    median = statistics.median(seconds)
+    print(
+        f"\n{what}: median {median * 1e3:.1f} ms, maximum {max(seconds) * 1e3:.1f} ms, {len(seconds)} times"
+    )
+    assert median > 0
+    return median
+
+
+def timed(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def lease_once(folder: Path, name: str) -> float:
+    began = time.perf_counter()
+    server = postgres.lease(Wanted(engine="postgres", spec="embedded", run_id=name, folder=folder))
+    seconds = time.perf_counter() - began
+    server.close()
+    return seconds
+
+
+def connect_once(dsn: str) -> None:
+    async def talk() -> None:
+        await (await asyncpg.connect(dsn)).close()
+
+    asyncio.run(talk())
+
+
+def test_a_cold_start_and_one_from_a_kept_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cold = []
+    for number in range(3):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / f"cache{number}"))
+        cold.append(lease_once(folder, f"cold {number}"))
+    warm = [lease_once(folder, f"warm {number}") for number in range(7)]
+    found = programs.find()
+    assert isinstance(found, programs.Programs)
+    kept = embedded.kept_folder(found)
+    bare = []
+    for number in range(7):
+        home = folder / f"bare{number}"
+        home.mkdir(mode=0o711)
+        began = time.perf_counter()
+        running = embedded.start(
+            home, {"programs": str(found.folder), "version": found.version, "kept": str(kept), "timeout": 20}
+        )
+        place = (
+            f"postgresql://postgres:{running.facts['password']}@127.0.0.1:{running.facts['port']}/postgres"
+        )
+        connect_once(place)
+        bare.append(time.perf_counter() - began)
+        running.stop()
+
+    tell("cold start, to the first answer", cold)
+    ours = tell("start from a kept folder, to the first answer", warm)
+    print(
+        f"the bare programs from the same folder: {(base := tell('copy, start, connect', bare)) * 1e3:.1f} ms"
+    )
+    print(f"ratio to the bare programs: {ours / base:.2f}")
+
+
+def test_a_database_recycled_and_a_copy(server: PostgresServer) -> None:
+    def cycle() -> tuple[float, float]:
+        began = time.perf_counter()
+        database = server.new_database(TABLES)
+        ready = time.perf_counter()
+        database.apply(WRITE)
+        used = time.perf_counter()
+        database.close()
+        return ready - began, time.perf_counter() - used
+
+    cycle()
+    pairs = [cycle() for _ in range(200)]
+    tell("a recycled database: handed out, reset and compared", [sum(pair) for pair in pairs])
+
+    def changed() -> float:
+        began = time.perf_counter()
+        database = server.new_database(TABLES)
+        seconds = time.perf_counter() - began
+        database.apply("ALTER TABLE t1 ADD COLUMN more text")
+        database.close()
+        time.sleep(0.1)  # As long as a test that does something.
+        return seconds
+
+    changed()
+    tell("a database after a test that changed the schema", [changed() for _ in range(15)])
+    admin = server._admin.url()
+    template = next(name for name in server._templates)
+
+    async def copy() -> list[float]:
+        connection = await asyncpg.connect(admin)
+        seconds = []
+        for number in range(15):
+            began = time.perf_counter()
+            await connection.execute(f"CREATE DATABASE bare_{number} TEMPLATE {template} STRATEGY FILE_COPY")
+            seconds.append(time.perf_counter() - began)
+            await connection.execute(f"DROP DATABASE bare_{number}")
+        await connection.close()
+        return seconds
+
+    tell("the bare copy", asyncio.run(copy()))
+
+
+def test_a_thousand_tests_leave_dead_rows_connections_and_databases_bounded(server: PostgresServer) -> None:
+    async def state() -> tuple[int, int, int]:
+        connection = await asyncpg.connect(server._admin.url())
+        row = await connection.fetchrow(
+            "SELECT (SELECT count(*) FROM pg_database), (SELECT count(*) FROM pg_stat_activity),"
+            " (SELECT sum(pg_database_size(oid)) FROM pg_database)::bigint"
+        )
+        await connection.close()
+        return row[0], row[1], row[2]
+
+    with server.new_database(TABLES):
+        pass
+    before = asyncio.run(state())
+    began = time.perf_counter()
+    for _ in range(1000):
+        with server.new_database(TABLES) as database:
+            database.apply(WRITE)
+    seconds = time.perf_counter() - began
+    after = asyncio.run(state())
+
+    print(
+        f"\n1000 tests in {seconds:.1f} s; databases {before[0]} -> {after[0]}, sessions {before[1]} -> {after[1]},"
+    )
+    print(f"size of all databases {before[2] / 1e6:.1f} -> {after[2] / 1e6:.1f} MB")
+    assert after[0] <= before[0] + 2
+    assert after[1] <= before[1] + 4
+    assert after[2] <= before[2] + 30e6
+
+
+def test_a_pool_with_metrics_and_one_without(server: PostgresServer) -> None:
+    async def rate(pool: asyncpg.Pool) -> float:
+        began = time.perf_counter()
+        for _ in range(2000):
+            async with pool.acquire() as connection:
+                await connection.execute("SELECT 1")
+        return (time.perf_counter() - began) / 2000
+
+    async def story() -> tuple[list[float], list[float]]:
+        ours, plain = [], []
+        async with (
+            database.pool(min_size=1, max_size=1) as metered,
+            asyncpg.create_pool(database.dsn, min_size=1, max_size=1) as bare,
+        ):
+            for _ in range(7):
+                ours.append(await rate(metered))
+                plain.append(await rate(bare))
+        return ours, plain
+
+    with server.new_database() as database:
+        ours, plain = asyncio.run(story())
+    print(
+        f"\nacquire, SELECT 1, release: with metrics {min(ours) * 1e6:.0f} us, without {min(plain) * 1e6:.0f} us"
+    )
+    assert min(ours) > 0
+
+
+def test_beside_pytest_postgresql_on_the_same_server(server: PostgresServer, folder: Path) -> None:
+    pytest.importorskip(
+        "pytest_postgresql", reason="pip install pytest-postgresql psycopg for the comparison"
+    )
+    place = server._admin
+    suites = {
+        "pytest-postgresql": (
+            f"""
+            from pathlib import Path
+            import psycopg, pytest
+            from pytest_postgresql import factories
+            def load(**kw):
+                with psycopg.connect(**kw) as c: c.execute({TABLES!r})
+            proc = factories.postgresql_noproc(
+                host={place.host!r}, port={place.port}, user={place.user!r}, password={place.password!r}, load=[load]
+            )
+            postgresql = factories.postgresql("proc")
+            @pytest.mark.parametrize("n", range(60))
+            def test_it(postgresql, n):
+                postgresql.execute({WRITE!r}); postgresql.commit()
+            """,
+            ["-p", "pytest_postgresql.plugin"],
+        ),
+        "pytest-ssot-isolation": (
+            f"""
+            import psycopg, pytest
+            from pytest_ssot_isolation.provisioning import postgres
+            from pytest_ssot_isolation.provisioning.base import Wanted
+            @pytest.fixture(scope="session")
+            def server():
+                with postgres.lease(Wanted(engine="postgres", spec="embedded")) as server: yield server
+            @pytest.fixture
+            def database(server):
+                with server.new_database({TABLES!r}) as database: yield database
+            @pytest.mark.parametrize("n", range(60))
+            def test_it(database, n):
+                with psycopg.connect(database.dsn) as c: c.execute({WRITE!r})
+            """,
+            [],
+        ),
+    }
+    figures = {}
+    for name, (suite, options) in suites.items():
+        path = folder / name / "test_it.py"
+        path.parent.mkdir()
+        path.write_text(textwrap.dedent(suite))
+        common = [
+            "--durations=0",
+            "-vv",
+            "-W",
+            "ignore",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            str(path.parent),
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *common, str(path)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            cwd=path.parent,
+            check=False,
+        )
+        assert "60 passed" in done.stdout, done.stdout[-3000:] + done.stderr[-1000:]
+        spent: dict[str, float] = {}
+        for seconds, test in re.findall(r"([\d.]+)s (?:setup|teardown)\s+\S+(\[\d+\])", done.stdout):
+            spent[test] = spent.get(test, 0.0) + float(seconds)
+        figures[name] = statistics.median(spent[f"[{number}]"] for number in range(5, 60))
+        print(f"\n{name}: set-up and teardown of a test, median {figures[name] * 1e3:.1f} ms")
+    ratio = figures["pytest-postgresql"] / max(figures["pytest-ssot-isolation"], 1e-4)
+    print(f"times faster than pytest-postgresql: {ratio:.1f}")
