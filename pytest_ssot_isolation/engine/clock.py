@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+GRID = 2**20
+"""Parts of a second that timers keep to."""
 
 
 class VirtualClock:
@@ -19,7 +24,9 @@ class VirtualClock:
     """
 
     def __init__(self, now: float) -> None:
-        self.now = now
+        # A whole second, and timers on a grid: else it would hang on the hour of the run which of two
+        # timers for the same time comes first.
+        self.now = float(math.ceil(now))
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._numbers = itertools.count()
 
@@ -28,11 +35,14 @@ class VirtualClock:
     ) -> asyncio.TimerHandle:
         """Set a timer; two for the same time fire in the order in which they were set."""
         timer = asyncio.TimerHandle(when, callback, args, loop, context)
+        when = round(when * GRID) / GRID
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
     def is_near(self, within: float = float("inf")) -> bool:
         """Whether a timer is due within so many seconds."""
+        if not self._timers:
+            return False
         while self._timers and self._timers[0][2].cancelled():
             heapq.heappop(self._timers)
         return bool(self._timers) and self._timers[0][0] <= self.now + within

@@ -1,7 +1,7 @@
 """An event loop that lets one step of one user's task run at a time, chosen by a schedule.
 
-Only ``call_soon``, ``call_at``, ``call_later``, ``time``, ``run_in_executor`` and the making of tasks are
-overridden, so the same mixin works over the standard selector loop and over uvloop. Coroutines are not
+Only what puts callbacks, timers, tasks, jobs and sockets into the loop is overridden, so the same mixin works
+over the standard selector loop and over uvloop. Coroutines are not
 stepped by hand: that would break ``current_task``, ``asyncio.timeout``, task groups and cancel scopes.
 """
 
@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
+import gc
+import inspect
 import time
+import weakref
+from asyncio import futures
 from typing import TYPE_CHECKING, Any
 
 from pytest_ssot_isolation.engine.clock import VirtualClock
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
+from pytest_ssot_isolation.engine.outside import Outside, WatchedSocket, WatchedTransport
 from pytest_ssot_isolation.engine.waits import Kind
-from pytest_ssot_isolation.errors import Deadlock, Stuck
+from pytest_ssot_isolation.errors import Busy, Deadlock, Stuck
 from pytest_ssot_isolation.model.schedule import APP, CLOCK, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pytest_ssot_isolation.engine.outside import Connection
 
 # Other callbacks go first between two steps, but not for ever: the delivery of a cancellation by anyio
 # schedules itself anew as long as its task has not ended.
@@ -37,31 +43,51 @@ NEAR = 30.0
 DRAIN_TIMERS = 8
 DRAIN_REACH = 1.0
 MOST_DRAIN_STEPS = 500
+# Everybody waits for somebody, and no reply is due: so long, in seconds, something may still be pushed from
+# a socket, and longer where the loop does not show its sockets.
+QUIET = 0.035
+UNSEEN_QUIET = 0.3
+RECHECK = 0.01
+
+_WAKES_A_SLEEPER = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 
 
 class Gate:
     """Mixin for an event loop: steps of tasks wait here until the schedule lets them go on."""
 
+    outside: Outside
+    busy: str = ""
+    saw_eager_tasks = False
+    draining: Callable[[], None] | None = None
     _turns: Turns | None = None
     _pumping = False
     _deferred = 0
     _in_step = False
-    _jobs = 0
+    _serving = False
     _went_round = 0
     _grace_timer: asyncio.TimerHandle | None = None
     _grace_is_over = False
-    _asked_at: Position | None = None
+    _grace_began = 0.0
+    _replaying = False
+    _sent: Lane | None = None
+    _leaves: tuple[Position, bool] | None = None
     _moved_at = 0.0
+    _busy_since = 0.0
     _drained = 0
     _drain_steps = 0
-    draining: Callable[[], None] | None = None
-    saw_eager_tasks = False
+    _collects = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.outside = Outside()
+        self._sleeps: weakref.WeakKeyDictionary[asyncio.Future[Any], tuple[float, asyncio.TimerHandle]]
+        self._sleeps = weakref.WeakKeyDictionary()
+        super().__init__(*args, **options)
 
     # -- time: virtual for what a gated step asks for, real for all else -----------------------------
 
     def time(self) -> float:
         """Virtual seconds inside a gated step, the loop's own elsewhere."""
-        return self._clock.now if self._in_step else super().time()  # type: ignore[misc, no-any-return]
+        return self._clock.now if self._in_step else super().time()  # type: ignore[misc]
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
@@ -75,9 +101,12 @@ class Gate:
         self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
         """As ``call_at``, from now."""
-        if not self._in_step:
-            return super().call_later(delay, callback, *args, context=context)  # type: ignore[misc, no-any-return]
-        return self._clock.set(self._clock.now + max(0.0, delay), callback, args, self, context)
+        if self._in_step:
+            return self._clock.set(self._clock.now + max(0.0, delay), callback, args, self, context)
+        timer: asyncio.TimerHandle = super().call_later(delay, callback, *args, context=context)  # type: ignore[misc]
+        if callback is _WAKES_A_SLEEPER and args:
+            self._sleeps[args[0]] = (delay, timer)
+        return timer
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         # Virtual timers were never counted as scheduled, and uvloop has no such method at all.
@@ -85,37 +114,66 @@ class Gate:
         if told is not None and getattr(handle, "_scheduled", False):
             told(handle)
 
+    def _take_over_sleeps(self, main: asyncio.Task[object] | None) -> None:
+        """Let tasks that slept before the run sleep on the virtual clock: when they wake is a choice, too."""
+        for future, (delay, timer) in list(self._sleeps.items()):
+            woken = {getattr(callback, "__self__", None) for callback, _ in future._callbacks or ()}
+            if future.done() or not woken or main in woken:
+                continue
+            timer.cancel()
+            self._clock.set(self._clock.now + delay, _WAKES_A_SLEEPER, (future, None), self, None)
+        self._sleeps.clear()
+
     # -- what passes, and what waits -----------------------------------------------------------------
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:
         """Put a task's step into its lane; let everything else pass."""
         turns = self._turns
-        if turns is not None:
-            task = getattr(callback, "__self__", None)
-            if isinstance(task, asyncio.Task):
-                lane = turns.lane_of(task, context)
-                if lane is not None:
-                    handle = asyncio.Handle(callback, args, self, context)  # type: ignore[arg-type]
-                    lane.steps.append(handle)
-                    self._kick()
-                    return handle
+        if turns is None:
+            return super().call_soon(callback, *args, context=context)  # type: ignore[misc, no-any-return]
+        task = getattr(callback, "__self__", None)
+        if isinstance(task, asyncio.Task):
+            lane = turns.lane_of(task, context)
+            if lane is None:
+                return super().call_soon(callback, *args, context=context)  # type: ignore[misc, no-any-return]
+            handle = asyncio.Handle(callback, args, self, context)  # type: ignore[arg-type]
+            lane.steps.append(handle)
+            if lane.user == APP and (self._serving or not self._in_step):
+                lane.serves = True
+            if not self._pumping:
+                self._pumping = True
+                super().call_soon(self._pump)  # type: ignore[misc]
+            return handle
+        if self._in_step:
+            # What a step leaves to a callback is the step's doing: its timers are virtual as well.
+            return super().call_soon(self._virtually, self._serving, callback, *args, context=context)  # type: ignore[misc, no-any-return]
         return super().call_soon(callback, *args, context=context)  # type: ignore[misc, no-any-return]
+
+    def _virtually(self, serving: bool, callback: Callable[..., object], *args: Any) -> None:
+        if self._turns is None:
+            callback(*args)
+            return
+        self._in_step, self._serving = True, serving
+        try:
+            callback(*args)
+        finally:
+            self._in_step = self._serving = False
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Run in a worker thread, in the caller's context: the current user goes along."""
         if USER.get() is not None:
             func = _in_context(contextvars.copy_context(), func)
         future: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)  # type: ignore[misc]
-        self._jobs += 1
+        self.outside.jobs += 1
         future.add_done_callback(self._job_ended)
         return future
 
     def _job_ended(self, _future: object) -> None:
-        self._jobs -= 1
+        self.outside.jobs -= 1
 
     def set_task_factory(self, factory: Any) -> None:
         """Refuse eager tasks: their first step would never pass the gate."""
-        if factory is not None and factory is getattr(asyncio, "eager_task_factory", object()):
+        if factory is not None and "eager_task_factory" in getattr(factory, "__qualname__", ""):
             self.saw_eager_tasks = True
             return
         super().set_task_factory(factory)  # type: ignore[misc]
@@ -124,7 +182,59 @@ class Gate:
         """Start a task lazily, also where an eager start was asked for."""
         if options.pop("eager_start", False):
             self.saw_eager_tasks = True
-        return super().create_task(coro, **options)  # type: ignore[misc, no-any-return]
+        task: asyncio.Task[Any] = super().create_task(coro, **options)  # type: ignore[misc]
+        if not self.saw_eager_tasks and self.get_task_factory() is not None:  # type: ignore[attr-defined]
+            began = inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) != inspect.CORO_CREATED
+            self.saw_eager_tasks = began  # a factory of the application's own that starts tasks eagerly
+        return task
+
+    def stop(self) -> None:
+        """As the loop's own; not for a call of the application, whose run would end without a word."""
+        if self._in_step:
+            raise RuntimeError(
+                "a call of the application stopped the event loop, in which its server runs, too"
+            )
+        super().stop()  # type: ignore[misc]
+
+    # -- sockets -------------------------------------------------------------------------------------
+
+    def note_sent(self, transport: Connection) -> None:
+        """Take down that a step sent something: a reply is owed, and the connection is in use."""
+        self.outside.sent(transport)
+        if self._in_step and self._turns is not None:
+            self._turns.sent_over = transport
+
+    def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> Any:
+        """As the loop's own; what a step watches is the connection in use."""
+        self.outside.has_sockets = True
+        if self._in_step and self._turns is not None:
+            self._turns.sent_over = WatchedSocket(fd)
+        return super().add_reader(fd, callback, *args)  # type: ignore[misc]
+
+    async def create_connection(self, *args: Any, **options: Any) -> Any:
+        """As the loop's own."""
+        self.outside.has_sockets = True
+        return await super().create_connection(*args, **options)  # type: ignore[misc]
+
+    async def create_unix_connection(self, *args: Any, **options: Any) -> Any:
+        """As the loop's own."""
+        self.outside.has_sockets = True
+        return await super().create_unix_connection(*args, **options)  # type: ignore[misc]
+
+    async def create_server(self, *args: Any, **options: Any) -> Any:
+        """As the loop's own."""
+        self.outside.has_sockets = True
+        return await super().create_server(*args, **options)  # type: ignore[misc]
+
+    async def create_datagram_endpoint(self, *args: Any, **options: Any) -> Any:
+        """As the loop's own."""
+        self.outside.has_sockets = True
+        return await super().create_datagram_endpoint(*args, **options)  # type: ignore[misc]
+
+    async def subprocess_exec(self, *args: Any, **options: Any) -> Any:
+        """As the loop's own."""
+        self.outside.has_sockets = True
+        return await super().subprocess_exec(*args, **options)  # type: ignore[misc]
 
     # -- one run -------------------------------------------------------------------------------------
 
@@ -133,19 +243,25 @@ class Gate:
         self._clock = VirtualClock(super().time())  # type: ignore[misc]
         self._turns = turns
         self._grace_is_over = False
-        self._asked_at = None
+        self._sent = self._leaves = None
         self._moved_at = time.monotonic()
         self._drained = self._drain_steps = 0
         self._busy_since = 0.0
         self.draining = None
+        self._take_over_sleeps(turns.main)
+        # What the collector frees wakes finalizers, and when it runs is nobody's choice.
+        self._collects = gc.isenabled()
+        gc.disable()
 
     def open_gate(self) -> None:
         """End a run: what waits goes on in the loop's own order, and timers in real time."""
         turns, self._turns = self._turns, None
         self._disarm()
-        self.draining = None
+        self.draining = self._sent = None
         if turns is None:
             return
+        if self._collects:
+            gc.enable()
         for lane in turns.lanes.values():
             for handle in lane.steps:
                 if not handle.cancelled():
@@ -153,7 +269,8 @@ class Gate:
         for delay, timer in self._clock.rest():
             super().call_later(delay, _unless_cancelled, timer)  # type: ignore[misc]
 
-    def _kick(self) -> None:
+    def wake(self) -> None:
+        """Look again who can go on."""
         if not self._pumping:
             self._pumping = True
             super().call_soon(self._pump)  # type: ignore[misc]
@@ -166,79 +283,97 @@ class Gate:
         return self._went_round < 2
 
     def _pump(self) -> None:
-        self._pumping = False
         turns = self._turns
-        if turns is None or turns.stopped is not None:
-            return
+        again = False
+        # Still true while steps run: what they queue is seen here, without another turn of the loop.
+        self._pumping = True
+        try:
+            again = turns is not None and turns.stopped is None and self._go_on(turns)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as reason:  # the loop's own handler would swallow it
+            if turns is not None:
+                turns.stop(reason)
+        finally:
+            self._pumping = False
+        if again:
+            self.wake()
+
+    def _go_on(self, turns: Turns) -> bool:
+        """Let steps run; True when more may follow at the next turn of the loop."""
         for _ in range(MOST_INLINE):
-            if self._others_first():
-                if self._deferred < MOST_DEFERRALS:
-                    self._deferred += 1
-                    self._kick()
-                    return
+            if self._others_first() and self._deferred < MOST_DEFERRALS:
+                self._deferred += 1
+                return True
             self._deferred = self._went_round = 0
             if not self._turn(turns) or self._turns is not turns or turns.stopped is not None:
-                return
-            while turns.stopped is None and self.draining is None and turns.chooser.goes_together(turns.here):
+                return False
+            while (
+                turns.can_go_on
+                and self.draining is None
+                and turns.stopped is None
+                and turns.chooser.goes_together(turns.here)
+            ):
                 # Two steps in one tick: a loader that gathers requests until its callback runs would
                 # otherwise never see two users at once.
                 if not self._turn(turns) or self._turns is not turns:
-                    return
-        self._kick()
+                    return False
+        return True
 
     def _turn(self, turns: Turns) -> bool:
         """Let one step run, or arrange to be woken; True when a step ran."""
         ready: list[Lane] = []
         pending: list[Lane] = []
-        for task in list(turns.lanes):
-            lane = turns.lanes[task]
-            if task.done():
-                del turns.lanes[task]
-                continue
-            while lane.steps and lane.steps[0].cancelled():
-                lane.steps.popleft()
-            if lane.steps:
+        ended: list[Lane] = []
+        for lane in turns.lanes.values():
+            steps = lane.steps
+            while steps and steps[0].cancelled():
+                steps.popleft()
+            if steps:
+                if lane.serves:
+                    # A server inside this process must be able to answer: its steps are no choice.
+                    self._step(turns, lane, chosen=False)
+                    return True
                 ready.append(lane)
-            elif lane.user != APP:
-                kind = lane.wait.kind
-                if kind is Kind.OUTSIDE or (kind is Kind.UNCLEAR and self._outside_is_possible()):
-                    pending.append(lane)
+            elif lane.task.done():
+                ended.append(lane)
+            elif lane.user != APP and self._is_outside(lane):
+                pending.append(lane)
+        for lane in ended:
+            del turns.lanes[lane.task]
         hidden = turns.chooser.hides(turns.here)
         if hidden:
             pending = [lane for lane in pending if lane.key not in hidden]
             ready = [lane for lane in ready if lane.key not in hidden] or ready
+        others = self._without_flying(turns, ready)
+        if others is not None:
+            ready, pending = others, []
         if pending and not self._grace_is_over:
             served = [lane for lane in ready if lane.user == APP]
             if served:
-                # A server inside this process must be able to answer: its steps are no choice.
                 self._step(turns, min(served, key=lambda lane: lane.number), chosen=False)
                 return True
-            if not (ready and self._leaves_in_flight(turns)):
-                # With nothing ready no choice hangs on it, and a replay need not wait for long.
-                self._arm(turns, pending, replaying=hidden is not None and bool(ready))
-                return False
-        self._disarm()
+            # With nothing ready no choice hangs on it, and a replay need not wait for long.
+            self._arm(turns, pending, replaying=hidden is not None and bool(ready))
+            return False
+        if self._grace_timer is not None:
+            self._disarm()
         if self._grace_is_over:
             self._grace_is_over = False
             turns.known_blocked.update(lane.key for lane in pending)
             if pending and ready:
                 turns.hidden.append((turns.here, tuple(sorted(lane.key for lane in pending))))
         if self.draining is not None:
-            return self._drain(turns, ready, pending)
+            return self._drain(turns, ready)
         if not ready:
             return self._without_ready(turns, pending)
         if turns.steps >= turns.most_steps:
             turns.stop(Stuck.after_steps(turns.most_steps, turns.describe()))
             return False
         users = turns.natural(ready)
-        offer_clock = not pending and self._clock.is_near(NEAR)
-        if offer_clock:
+        if not pending and self._clock.is_near(NEAR):
             users.append(CLOCK)
-        try:
-            user = turns.chooser.choose(turns.here, users) if len(users) > 1 else users[0]
-        except BaseException as reason:  # it would be swallowed by the loop's own handler
-            turns.stop(reason)
-            return False
+        user = turns.chooser.choose(turns.here, users) if len(users) > 1 else users[0]
         if user == CLOCK:
             turns.note_clock()
             self._fire()
@@ -246,71 +381,135 @@ class Gate:
         self._step(turns, turns.lane_for(user, ready), chosen=True)
         return True
 
-    def _leaves_in_flight(self, turns: Turns) -> bool:
-        if self._asked_at == turns.here:
-            return False
-        self._asked_at = turns.here
-        return turns.chooser.leaves_in_flight(turns.here)
+    def _is_outside(self, lane: Lane) -> bool:
+        """Whether a parked task may be woken from outside."""
+        kind = lane.wait.kind
+        return kind is Kind.OUTSIDE or (kind is Kind.UNCLEAR and self.outside.is_possible)
+
+    def _without_flying(self, turns: Turns, ready: list[Lane]) -> list[Lane] | None:
+        """Who may go on while requests are in flight; None where replies are waited for.
+
+        Whether a reply is already here is left out of account: that is chance.
+        """
+        sent = self._sent
+        if sent is None:
+            return None
+        if self._leaves is None or self._leaves[0] != turns.here:
+            self._leaves = (turns.here, turns.chooser.leaves_in_flight(turns.here))
+        flying = turns.flying
+        if self._leaves[1]:
+            flying.add(sent.key)
+            others = [lane for lane in ready if lane.key not in flying]
+            if others:
+                return others
+        flying.clear()
+        self._sent = None
+        return None
 
     def _step(self, turns: Turns, lane: Lane, *, chosen: bool) -> None:
-        if turns.sites is not None and chosen:
-            turns.sites.append((lane.user, lane.wait.site))
         handle = lane.steps.popleft()
         lane.moved()
+        self._serving = lane.serves
+        if not lane.steps:
+            lane.serves = False
+        turns.sent_over = None
+        self._busy_since = time.monotonic()
         if chosen:
             turns.note_step(lane)
-            turns.known_blocked.discard(lane.key)
-            self._moved_at = time.monotonic()
+            if turns.known_blocked:
+                turns.known_blocked.discard(lane.key)
+            self._moved_at = self._busy_since
             turns.before_step(lane)
         self._in_step = True
-        self._busy_since = time.monotonic()
         try:
             handle._run()
+        except SystemExit:
+            pass  # its task has it too, and hands it on to whoever waits for that
         finally:
-            self._in_step = False
+            self._in_step = self._serving = False
             self._busy_since = 0.0
+        if self.busy:
+            reason, self.busy = self.busy, ""
+            turns.stop(Busy(reason, (lane.user,)))
+            return
         if chosen:
             turns.after_step(lane)
+            turns.can_go_on = bool(lane.steps) or turns.anybody_ready()
+            if lane.user != APP:
+                waits = not lane.steps and not lane.task.done() and self._is_outside(lane)
+                self._sent = lane if waits else None
 
     def _fire(self) -> None:
+        self._sent = None
         self._in_step = True
+        self._busy_since = time.monotonic()
         try:
             self._clock.fire()
         finally:
             self._in_step = False
+            self._busy_since = 0.0
 
     # -- nothing is ready ----------------------------------------------------------------------------
 
     def _without_ready(self, turns: Turns, pending: list[Lane]) -> bool:
-        waited = time.monotonic() - self._moved_at
-        if not pending and self._clock.is_near():
-            self._fire()
-            return True
-        if pending and self._clock.is_near(waited):
+        now = time.monotonic()
+        waited = now - self._moved_at
+        if getattr(self, "_ready", None):
+            # Callbacks are still due: one of them may wake somebody.
+            if waited <= turns.patience:
+                self._grace_timer = self._grace_timer or super().call_later(0, self._look_again)  # type: ignore[misc]
+                return False
+        elif self._clock.is_near(waited if pending else float("inf")):
             # Virtual time never runs ahead of real time while a reply is due: a pool's time-out
             # would fire at once.
+            if turns.steps >= turns.most_steps:
+                turns.stop(Stuck.after_steps(turns.most_steps, turns.describe()))
+                return False
+            turns.steps += 1
             self._fire()
             return True
         live = [lane for lane in turns.lanes.values() if lane.user != APP and not lane.task.done()]
         if not live:
             return False  # the calls have ended, and whoever counts them knows
         users = tuple(sorted({lane.user for lane in live}))
-        # An event or a queue may still be filled by a socket's callback; a lock only by its holder.
-        only_locks = any(lane.wait.kind is Kind.LOCK for lane in live) and all(
-            lane.wait.kind is Kind.LOCK or isinstance(lane.task._fut_waiter, asyncio.Task)  # type: ignore[attr-defined]
-            for lane in live
-        )
-        if not pending and (only_locks or not self._outside_is_possible()):
+        quiet = now - max(self._moved_at, self.outside.heard_at)
+        if not pending and self._is_deadlock(live, quiet):
             turns.stop(Deadlock.of(turns.describe(), users))
             return False
         if waited > turns.patience:
             turns.stop(Stuck.waiting(waited, turns.describe(), users))
             return False
         if self._grace_timer is None:
-            self._grace_timer = super().call_later(turns.grace, self._grace_ended)  # type: ignore[misc]
+            self._grace_timer = super().call_later(RECHECK, self._look_again)  # type: ignore[misc]
         return False
 
-    def _drain(self, turns: Turns, ready: list[Lane], pending: list[Lane]) -> bool:
+    def _is_deadlock(self, live: list[Lane], quiet: float) -> bool:
+        """Whether nothing can come any more: everybody waits for somebody, and nobody outside owes anything."""
+        # An event or a queue may still be filled by a socket's callback; a lock only by its holder.
+        locks = [lane for lane in live if lane.wait.kind is Kind.LOCK]
+        if locks and all(
+            lane.wait.kind is Kind.LOCK or isinstance(lane.task._fut_waiter, asyncio.Task)  # type: ignore[attr-defined]
+            for lane in live
+        ):
+            return True
+        if self.outside.owes or self._has_real_timer():
+            return False
+        if not self.outside.has_sockets:
+            return True
+        return quiet >= (QUIET if hasattr(self, "_selector") else UNSEEN_QUIET)
+
+    def _has_real_timer(self) -> bool:
+        """Whether a timer that was set outside of the run's steps will still go off."""
+        return any(
+            not timer.cancelled() and timer is not self._grace_timer
+            for timer in getattr(self, "_scheduled", ())
+        )
+
+    def _look_again(self) -> None:
+        self._grace_timer = None
+        self.wake()
+
+    def _drain(self, turns: Turns, ready: list[Lane]) -> bool:
         """Between two stages: background work of the calls comes to rest, in the natural order."""
         if ready and self._drain_steps < MOST_DRAIN_STEPS:
             self._drain_steps += 1
@@ -326,21 +525,7 @@ class Gate:
             at_rest()
         return True
 
-    # -- the outside world ---------------------------------------------------------------------------
-
-    def _outside_is_possible(self) -> bool:
-        """Whether anything but a task could still end a wait: a socket, a job, another thread."""
-        if self._jobs > 0:
-            return True
-        selector = getattr(self, "_selector", None)
-        if selector is None:
-            return True  # uvloop does not tell
-        if len(selector.get_map()) > 1:  # one is the loop's own pipe
-            return True
-        return threading.active_count() > self.own_threads
-
-    own_threads = 1
-    """Threads that were alive before the application ran, and cannot wake its tasks."""
+    # -- replies that are due ------------------------------------------------------------------------
 
     def _arm(self, turns: Turns, pending: list[Lane], *, replaying: bool) -> None:
         if self._grace_timer is not None:
@@ -357,10 +542,6 @@ class Gate:
         self._grace_began = time.monotonic()
         self._replaying = replaying
 
-    _grace_began = 0.0
-    _busy_since = 0.0
-    _replaying = False
-
     def _grace_ended(self) -> None:
         self._grace_timer = None
         turns = self._turns
@@ -374,7 +555,7 @@ class Gate:
                 self._grace_timer = super().call_later(again, self._grace_ended)  # type: ignore[misc]
                 return
         self._grace_is_over = True
-        self._kick()
+        self.wake()
 
     def _disarm(self) -> None:
         if self._grace_timer is not None:
@@ -388,8 +569,15 @@ class Gate:
         return time.monotonic() - since if since else 0.0
 
 
-class GateLoop(Gate, asyncio.SelectorEventLoop):
+class GateLoop(Gate, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """The gate over the standard selector loop."""
+
+    def _make_socket_transport(
+        self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None,
+        **options: Any,
+    ) -> Any:  # fmt: skip
+        # Accepted connections come by here, too.
+        return WatchedTransport(self, sock, protocol, waiter, extra, server, **options)
 
 
 def new_loop(kind: str = "asyncio") -> Any:

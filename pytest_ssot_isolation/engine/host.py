@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import signal
 import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pytest_ssot_isolation.engine.gate import new_loop
-from pytest_ssot_isolation.errors import BusyStep
+from pytest_ssot_isolation.engine.outside import is_idle
+from pytest_ssot_isolation.errors import BusyStep, SurfaceError
 
 Result = TypeVar("Result")
 
 BUSY_PATIENCE = 5.0
 """Seconds that one step may burn the processor."""
+
+ENDING_PATIENCE = 1.0
+"""Seconds that tasks get to end after an interrupt."""
+
+# Nobody else's: the usual ones belong to time-outs, profilers and stack dumps.
+WAKE_UP = getattr(signal, "SIGRTMIN", signal.SIGINT) + 9
 
 
 class Host:
@@ -33,67 +42,117 @@ class Host:
         self._busy_patience = busy_patience
 
     def __enter__(self) -> Host:
+        self._policy = _policy()
+        self._before = _current_loop(self._policy)
         self.loop = new_loop(self._kind)
+        asyncio.set_event_loop(self.loop)
+        self._workers = ThreadPoolExecutor(thread_name_prefix="ssot-worker")
+        self.loop.set_default_executor(self._workers)
         self._own = threading.get_ident()
         self._ended = threading.Event()
-        self._before = _current_loop()
-        asyncio.set_event_loop(self.loop)
+        self._takes_signals = threading.current_thread() is threading.main_thread()
+        if self._takes_signals:
+            self._handler = signal.signal(WAKE_UP, self._interrupt)
         self._watchdog = threading.Thread(target=self._watch, name="ssot-watchdog", daemon=True)
         self._watchdog.start()
-        self.loop.own_threads = threading.active_count()
+        self.loop.outside.begin()
         return self
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine to its end in the loop."""
-        result: Result = self.loop.run_until_complete(work)
+        """Run a coroutine to its end in the loop.
+
+        Raises:
+            SurfaceError: Something stopped the loop from within.
+        """
+        task = self.loop.create_task(work)
+        try:
+            result: Result = self.loop.run_until_complete(task)
+        except RuntimeError as error:
+            if task.done():
+                raise
+            raise SurfaceError(
+                "The harness's event loop was stopped by code that runs in it.\n"
+                "To fix this, do not call loop.stop() in the application, its world or the surface."
+            ) from error
         return result
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._watchdog.join()
+        if self._takes_signals:
+            signal.signal(WAKE_UP, self._handler)
         loop = self.loop
         try:
             loop.open_gate()
+            self._end_tasks()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            # A thread that never ends must not hold up the end of the check; its name is told by the run.
+            frames = sys._current_frames()
+            at_rest = all(is_idle(frames.get(thread.ident or 0)) for thread in self._workers._threads)
+            self._workers.shutdown(wait=at_rest, cancel_futures=True)
+            loop._default_executor = None
+            _restore(self._policy, self._before)
+            loop.close()
+
+    def _end_tasks(self) -> None:
+        """Cancel what an interrupt or an error left behind; what it raises was raised before."""
+        loop = self.loop
+        for _ in range(3):
             left = asyncio.all_tasks(loop)
+            if not left:
+                return
             for task in left:
                 task.cancel()
-            if left:
-                loop.run_until_complete(asyncio.wait(left, timeout=1.0))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            executor = getattr(loop, "_default_executor", None)
-            if executor is not None:
-                # A thread that never ends must not hold up the end of the check; its name is told by the run.
-                executor.shutdown(wait=False, cancel_futures=True)
-                loop._default_executor = None
-        finally:
-            asyncio.set_event_loop(self._before)
-            loop.close()
+            try:
+                loop.run_until_complete(asyncio.wait(left, timeout=ENDING_PATIENCE))
+            except (KeyboardInterrupt, SystemExit):
+                continue
+            for task in left:
+                if task.done() and not task.cancelled():
+                    task.exception()  # read, so that nobody is told of it once more
+
+    # -- steps that do not come back -----------------------------------------------------------------
 
     def _watch(self) -> None:
         """End a step that burns the processor: nothing in the loop could, since the loop does not turn."""
-        while not self._ended.wait(0.25):
-            if self.loop.busy_for > self._busy_patience:
-                frame = sys._current_frames().get(self._own)
-                where = "".join(traceback.format_stack(frame)[-6:]) if frame is not None else ""
-                BusyStep.where = (
-                    f"Busy: one step ran for {self._busy_patience:g} s without an await.\n{where}"
-                )
+        while not self._ended.wait(min(0.25, self._busy_patience / 4)):
+            if self.loop.busy_for <= self._busy_patience:
+                continue
+            frame = sys._current_frames().get(self._own)
+            where = "".join(traceback.format_stack(frame)[-6:]) if frame is not None else ""
+            BusyStep.where = f"Busy: one step ran for {self._busy_patience:g} s without an await.\n{where}"
+            self.loop.busy = BusyStep.where
+            if self._takes_signals:
+                # A signal also ends what waits in the system: time.sleep, a socket, a lock.
+                signal.pthread_kill(self._own, WAKE_UP)
+            else:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(self._own), ctypes.py_object(BusyStep)
                 )
-                self._ended.wait(self._busy_patience)
+            self._ended.wait(self._busy_patience)
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        if self.loop.busy_for > self._busy_patience:
+            raise BusyStep
 
 
-def _current_loop() -> asyncio.AbstractEventLoop | None:
+def _policy() -> Any:
     with warnings.catch_warnings():
-        # Asking where none is set warns in some versions of Python and raises in others.
+        # From Python 3.14 on policies are on their way out, and to ask for one warns.
         warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            return asyncio.get_event_loop_policy().get_event_loop() if _has_loop() else None
-        except RuntimeError:
-            return None
+        return asyncio.get_event_loop_policy()
 
 
-def _has_loop() -> bool:
-    local = getattr(asyncio.get_event_loop_policy(), "_local", None)
-    return getattr(local, "_loop", None) is not None
+def _current_loop(policy: Any) -> asyncio.AbstractEventLoop | None:
+    # To ask where none is set makes one in some versions of Python, and raises in others.
+    loop: asyncio.AbstractEventLoop | None = getattr(getattr(policy, "_local", None), "_loop", None)
+    return loop
+
+
+def _restore(policy: Any, loop: asyncio.AbstractEventLoop | None) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if asyncio.get_event_loop_policy() is not policy:
+            asyncio.set_event_loop_policy(policy)
+        asyncio.set_event_loop(loop)

@@ -7,12 +7,14 @@ from collections import Counter, deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_ssot_isolation.engine.waits import Kind, Wait, wait_of
+from pytest_ssot_isolation.engine.waits import Wait, wait_of
 from pytest_ssot_isolation.model.schedule import APP, START, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextvars import Context
+
+    from pytest_ssot_isolation.engine.outside import Connection
 
 USER: ContextVar[int | None] = ContextVar("ssot_user", default=None)
 """Index of the user whose code runs; inherited by the tasks which that code starts."""
@@ -41,19 +43,18 @@ class Chooser(Protocol):
 class Lane:
     """The steps of one task, in their order."""
 
-    __slots__ = ("_wait", "number", "steps", "task", "user")
+    __slots__ = ("_wait", "key", "number", "serves", "steps", "task", "user")
 
     def __init__(self, user: int, number: int, task: asyncio.Task[object]) -> None:
         self.user = user
         self.number = number
         self.task = task
         self.steps: deque[asyncio.Handle] = deque()
-        self._wait: Wait | None = None
-
-    @property
-    def key(self) -> tuple[int, int]:
+        self.key = (user, number)
         """User, and creation number within the user."""
-        return (self.user, self.number)
+        self.serves = False
+        """Whether what woke it came from a socket: then its steps are a server's answer, and no choice."""
+        self._wait: Wait | None = None
 
     def moved(self) -> None:
         """Forget what the task waited on: it made a step."""
@@ -97,6 +98,9 @@ class Turns:
         self.patience = patience
         self.blocked = blocked
         self.lanes: dict[asyncio.Task[object], Lane] = {}
+        self.flying: set[tuple[int, int]] = set()
+        self.sent_over: Connection | None = None
+        self.can_go_on = False
         self.current: Lane | None = None
         self.here: Position = START
         self.steps = 0
@@ -108,7 +112,6 @@ class Turns:
         self.when_stopped: Callable[[], None] = lambda: None
         self.before_step: Callable[[Lane], None] = lambda lane: None
         self.after_step: Callable[[Lane], None] = lambda lane: None
-        self.idle: Callable[[], bool] = lambda: False
         self._made: Counter[int] = Counter()
         self._call_of: dict[int, tuple[int, int]] = {}
 
@@ -146,8 +149,14 @@ class Turns:
         self.trace.append((-2, 0))
         self.steps += 1
 
+    def anybody_ready(self) -> bool:
+        """Whether a lane has a step that could run at once."""
+        return any(lane.steps for lane in self.lanes.values())
+
     def natural(self, ready: Sequence[Lane]) -> list[int]:
         """Users with a ready lane, the natural choice first: go on with the current one."""
+        if len(ready) == 1:
+            return [ready[0].user]
         users = {lane.user for lane in ready}
         ordered = sorted(users, key=lambda user: (user != APP, user))
         if self.current is not None and self.current.user in users:
@@ -157,10 +166,14 @@ class Turns:
 
     def lane_for(self, user: int, ready: Sequence[Lane]) -> Lane:
         """The lane of a user that goes on: the one that ran last, else the oldest."""
-        mine = [lane for lane in ready if lane.user == user]
-        if self.current in mine and self.current is not None:
-            return self.current
-        return min(mine, key=lambda lane: lane.number)
+        oldest: Lane | None = None
+        for lane in ready:
+            if lane.user == user:
+                if lane is self.current:
+                    return lane
+                if oldest is None or lane.number < oldest.number:
+                    oldest = lane
+        return oldest if oldest is not None else ready[0]
 
     def stop(self, reason: BaseException) -> None:
         """Give the run up; the first reason counts."""
@@ -179,7 +192,3 @@ class Turns:
                 state = "has a step ready" if lane.steps else f"waits on {lane.wait.kind.value}"
                 lines.append(f"{who}: {state}, at {lane.wait.site}")
         return "\n".join(lines)
-
-    def parked(self, *kinds: Kind) -> list[Lane]:
-        """Lanes without a ready step whose wait is of one of these kinds."""
-        return [lane for lane in self.lanes.values() if not lane.steps and lane.wait.kind in kinds]

@@ -265,7 +265,7 @@ class Run:
         def rest() -> None:
             if stages:
                 gate.draining = next_stage
-                gate._kick()
+                gate.wake()
             else:
                 finish()
 
@@ -441,7 +441,10 @@ class Run:
 
 def passes_through(error: BaseException) -> bool:
     """Whether an exception is the test runner's business: an interrupt, ``pytest.skip`` and the like."""
-    return isinstance(error, KeyboardInterrupt) or type(error).__module__.startswith("_pytest.outcomes")
+    # pytest's own exceptions pretend to be built in; their base does not.
+    return isinstance(error, KeyboardInterrupt) or any(
+        base.__module__ == "_pytest.outcomes" for base in type(error).__mro__
+    )
 
 
 def _teller(tape: _Tape, index: int) -> Callable[[object, str], None]:
