@@ -110,12 +110,16 @@ class Runs(Starter):
         return await self.http.get(f"/runs/{run_id}")
 
 
-class RunDeletion(Starter):
-    @operation()
-    async def list_runs(self) -> httpx.Response:
-        return await self.http.get("/runs")
+class RunDeletion(SignedIn):
+    """Nothing here is secret: what counts is whether an answer tells that somebody else has such a run."""
 
-    @operation(run_id=observed("start"))
+    @operation()
+    async def start(self) -> str:
+        answer = await self.http.post("/runs", json={"label": "errand", "prompt": ""})
+        run_id: str = answer.raise_for_status().json()["run_id"]
+        return run_id
+
+    @operation(run_id=observed("start"), weight=2)
     async def delete(self, run_id: str) -> httpx.Response:
         return await self.http.delete(f"/runs/{run_id}")
 
