@@ -46,8 +46,9 @@ class Settings:
         known: TOML file of accepted findings.
     """
 
-    postgres: str = "auto"
-    clickhouse: str = "auto"
+    # Not shown: a DSN holds a password, and pytest prints these settings with a failing fixture's values.
+    postgres: str = field(default="auto", repr=False)
+    clickhouse: str = field(default="auto", repr=False)
     postgres_image: str = ""
     clickhouse_image: str = ""
     profile: str = "default"

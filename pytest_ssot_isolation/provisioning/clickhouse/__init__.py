@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from pytest_ssot_isolation.errors import IsolationError
 from pytest_ssot_isolation.provisioning.base import Provider, Wanted, obtain
 from pytest_ssot_isolation.provisioning.clickhouse.container import ContainerProvider
 from pytest_ssot_isolation.provisioning.clickhouse.database import ClickhouseDatabase as ClickhouseDatabase
@@ -37,6 +38,10 @@ def lease(wanted: Wanted) -> ClickhouseServer:
         NoServer: No way could be gone; the text lists each with its reason.
         EngineForked: This process was forked from one that had loaded chDB.
     """
-    server, passed = obtain(wanted, providers())
+    try:
+        server, passed = obtain(wanted, providers())
+    except IsolationError as error:
+        # A traceback shows what is in its frames, and those below hold the DSN. The text tells enough.
+        raise error.with_traceback(None) from None
     server.passed = passed
     return server

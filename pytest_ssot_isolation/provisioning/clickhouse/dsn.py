@@ -62,6 +62,11 @@ def checked_version(address: Address, wanted: Wanted) -> str:
         ServerFailed: The server cannot be reached, is too old, or is not of the version asked for.
     """
     version = address.ask("SELECT version()", wanted.timeouts.connect)
+    if not re.match(r"\d+\.\d+", version):
+        raise ServerFailed(
+            f"What is at {address} answers, but not as ClickHouse does.\n"
+            "Correct host and port in the DSN; the port is that of ClickHouse's HTTP interface."
+        )
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST:
         raise ServerFailed(
