@@ -151,7 +151,8 @@ def _spawn(home: Path, starter: str, parameters: Mapping[str, Any]) -> None:
     with (home / LOG).open("ab") as log:
         # It forks once more and leaves, so that nobody has to reap the supervisor.
         subprocess.run(
-            [sys.executable, "-m", "pytest_ssot_isolation.provisioning.supervisor", str(home)],
+            # Without site: the path is complete already, and a third of the start is saved.
+            [sys.executable, "-S", "-m", "pytest_ssot_isolation.provisioning.supervisor", str(home)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -20,7 +20,7 @@ import pytest
 
 from pytest_ssot_isolation.provisioning import postgres
 from pytest_ssot_isolation.provisioning.base import Wanted
-from pytest_ssot_isolation.provisioning.postgres import embedded, programs
+from pytest_ssot_isolation.provisioning.postgres import embedded, postmaster, programs
 from pytest_ssot_isolation.provisioning.postgres.server import PostgresServer
 
 TABLES = "".join(
@@ -88,7 +88,7 @@ def test_a_cold_start_and_one_from_a_kept_folder(folder: Path, monkeypatch: pyte
         home = folder / f"bare{number}"
         home.mkdir(mode=0o711)
         began = time.perf_counter()
-        running = embedded.start(
+        running = postmaster.start(
             home, {"programs": str(found.folder), "version": found.version, "kept": str(kept), "timeout": 20}
         )
         place = (

@@ -17,7 +17,7 @@ import pytest
 from pytest_ssot_isolation.errors import NoServer, NotATestDatabase, ServerError, ServerFailed
 from pytest_ssot_isolation.provisioning import lease, postgres
 from pytest_ssot_isolation.provisioning.base import Wanted
-from pytest_ssot_isolation.provisioning.postgres import embedded, programs
+from pytest_ssot_isolation.provisioning.postgres import postmaster, programs
 from pytest_ssot_isolation.provisioning.postgres.server import PostgresServer
 from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
 
@@ -143,12 +143,12 @@ def test_a_port_that_somebody_takes_meanwhile_is_exchanged_for_another(
         free.bind(("127.0.0.1", 0))
         ports = [taken.getsockname()[1], free.getsockname()[1]]
         free.close()
-        monkeypatch.setattr(embedded, "_free_port", lambda: ports.pop(0))
+        monkeypatch.setattr(postmaster, "_free_port", lambda: ports.pop(0))
         home = folder / "home"
         home.mkdir(mode=0o711)
         found = programs.find()
         assert isinstance(found, programs.Programs)
-        running = embedded.start(
+        running = postmaster.start(
             home, {"programs": str(found.folder), "version": found.version, "kept": None, "timeout": 20}
         )
     running.stop()
@@ -168,11 +168,11 @@ def test_ports_that_are_all_taken_are_told_with_the_remedy(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        monkeypatch.setattr(embedded, "_free_port", lambda: taken.getsockname()[1])
+        monkeypatch.setattr(postmaster, "_free_port", lambda: taken.getsockname()[1])
         with pytest.raises(
             ServerFailed, match=r"(?s)Address already in use.*takes every port asked for; end it"
         ):
-            embedded.start(
+            postmaster.start(
                 home, {"programs": str(found.folder), "version": found.version, "kept": None, "timeout": 20}
             )
 

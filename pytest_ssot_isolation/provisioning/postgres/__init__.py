@@ -21,8 +21,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_ssot_isolation.provisioning import base
-
 if TYPE_CHECKING:
     from pytest_ssot_isolation.provisioning.base import Provider, Wanted
     from pytest_ssot_isolation.provisioning.postgres.database import PostgresDatabase as PostgresDatabase
@@ -52,6 +50,8 @@ def lease(wanted: Wanted) -> PostgresServer:
         NoServer: No way is open; the text lists each with its reason.
         ServerError: The one way asked for failed.
     """
+    from pytest_ssot_isolation.provisioning import base
+
     server, server_passed_over = base.obtain(wanted, providers())
     server.passed_over = server_passed_over
     return server
