@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.errors import CutShort as CutShort
     from pytest_ssot_isolation.errors import DatabaseUnusable as DatabaseUnusable
     from pytest_ssot_isolation.errors import Deadlock as Deadlock
+    from pytest_ssot_isolation.errors import DemoUnusable as DemoUnusable
     from pytest_ssot_isolation.errors import EngineForked as EngineForked
     from pytest_ssot_isolation.errors import EngineInUse as EngineInUse
     from pytest_ssot_isolation.errors import InconclusiveCheck as InconclusiveCheck
@@ -59,6 +60,7 @@ _HOMES: Final = {
         "CutShort",
         "DatabaseUnusable",
         "Deadlock",
+        "DemoUnusable",
         "EngineForked",
         "EngineInUse",
         "InconclusiveCheck",
@@ -106,6 +108,7 @@ __all__ = [
     "DatabaseTimeoutConfig",
     "DatabaseUnusable",
     "Deadlock",
+    "DemoUnusable",
     "EngineForked",
     "EngineInUse",
     "Finding",

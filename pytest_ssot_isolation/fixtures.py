@@ -49,6 +49,7 @@ def isolation_of(item: pytest.Item) -> Isolation:
         root=config.rootpath,
         record=item.stash.setdefault(options.REPORT, []).append,
         blocked=lambda: _asks_for_blocked(_databases_of(item)),
+        share=_share_of_budget(item.session, config.stash[options.SETTINGS]),
     )
 
 
@@ -217,11 +218,6 @@ def _databases_of(item: pytest.Item) -> list[Any]:
         # One of a wider scope may be open because of another test only.
         if node is item or id(database) in asked
     ]
-
-
-def _blocked_sessions(item: pytest.Item) -> int:
-    """How many sessions in the test's databases wait for another's lock."""
-    return sum(len(one.blocked_pids()) for one in _databases_of(item) if hasattr(one, "blocked_pids"))
 
 
 def _share_of_budget(session: pytest.Session, settings: options.Settings) -> float | None:

@@ -39,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[options.SERVERS] = {}
     config.stash[options.DATABASES] = []
     if not hasattr(config, "workerinput"):
+        from pytest_ssot_isolation.gathering import Gatherer
+
         config.pluginmanager.register(Gatherer(config), "ssot_isolation_gatherer")
         if papers := [path for path in config.stash[options.SETTINGS].report if path.suffix == ".md"]:
             from pytest_ssot_isolation.proof import ProofWriter
@@ -115,43 +117,3 @@ def pytest_runtest_makereport(
     if test_report.when == "call" and (reports := item.stash.get(options.REPORT, None)):
         vars(test_report)["ssot_reports"] = [report.to_json() for report in reports]
     return test_report
-
-
-class Gatherer:
-    """Holds what the tests of the run found, in the process that tells it: the controller under xdist."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        stash = self.config.stash
-        stash[options.SERVERS] |= dict.fromkeys(getattr(report, "ssot_servers", ()))
-        if found := getattr(report, "ssot_reports", None):
-            import json
-
-            from pytest_ssot_isolation.model.report import Report
-
-            for text in found:
-                checked = Report.from_plain(json.loads(text))
-                stash[options.REPORT].append(checked)
-                for finding in checked.findings:
-                    self.config.hook.pytest_ssot_finding(finding=finding, report=checked, config=self.config)
-
-    def pytest_sessionfinish(self) -> None:
-        if paths := self.config.stash[options.SETTINGS].report:
-            from pytest_ssot_isolation.report import json_document
-
-            for path in (path for path in paths if path.suffix == ".json"):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json_document.render(self.config.stash[options.REPORT]), encoding="utf-8")
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        stash = self.config.stash
-        reports = stash[options.REPORT]
-        if reports:
-            from pytest_ssot_isolation.report import terminal
-
-            terminalreporter.section("isolation")
-            terminalreporter.write_line(terminal.render(reports))
-        for line in stash[options.SERVERS]:
-            terminalreporter.write_line(f"ssot-isolation: {line}")

@@ -42,7 +42,8 @@ MAP = {
     "__init__": room(inside="*"),
     "__main__": room("cli"),
     "plugin": room(
-        "options fixtures", inside="hookspecs audit proof report surfaces engine harness provisioning"
+        "options fixtures",
+        inside="hookspecs gathering together audit proof report surfaces engine harness provisioning",
     ),
     "options": room(),
     "hookspecs": room(),
@@ -51,8 +52,9 @@ MAP = {
     "parameters": room("surfaces", inside="engine oracles"),
     "conclude": room(inside=ENGINE),
     "proof": room("options", inside="report audit"),
-    "together": room("options", inside=f"harness parameters conclude report {FOLDERS}"),
-    "demo": room(inside=f"harness options report {FOLDERS}"),
+    "together": room("options", inside=f"fixtures harness parameters conclude report {FOLDERS}"),
+    "demo": room("harness options report", inside=FOLDERS),
+    "gathering": room("options", inside="report"),
     "cli": room("__init__", inside="demo harness provisioning report"),
     "errors": room(),
     "model": room(),

@@ -119,12 +119,12 @@ def test_resets_are_those_of_the_databases_that_the_test_asked_for(open_project:
 
         def test_both(isolation, shared, postgres):
             assert [reset.__self__ for reset in isolation.resets()] == [shared, postgres]
-            assert isolation.blocked() == 4
+            assert isolation.blocked()() == 4
         def test_the_wider_one_stays_open_and_is_left_alone(isolation, postgres):
             assert [reset.__self__ for reset in isolation.resets()] == [postgres]
         def test_none(isolation):
             assert isolation.resets() == []
-            assert isolation.blocked is None
+            assert isolation.blocked() is None
         """
     ).run_alone().assert_outcomes(passed=3)
 
