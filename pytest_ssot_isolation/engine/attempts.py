@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_ssot_isolation.engine.choosers import Recorded
+from pytest_ssot_isolation.engine.choosers import Projected, Recorded
 from pytest_ssot_isolation.engine.faults import Faults
 from pytest_ssot_isolation.engine.run import Run, Terms
 from pytest_ssot_isolation.engine.script import Nonces, Script
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.engine.lanes import Chooser
     from pytest_ssot_isolation.engine.start import Starts
     from pytest_ssot_isolation.engine.tally import Tally
+    from pytest_ssot_isolation.model.history import History
 
 
 class Attempts:
@@ -63,21 +64,30 @@ class Attempts:
                     self._tally.refused[family] = None
                 return None
 
-    async def again(
-        self,
-        script: Script,
-        schedule: Schedule,
-        stand_ins: Mapping[tuple[int, str], object] | None = None,
-        *,
-        strict: bool = False,
-    ) -> View | None:
+    async def again(self, script: Script, schedule: Schedule, *, strict: bool = False) -> View | None:
         """Run a script under a schedule that was written down.
 
         Args:
             script: The script.
             schedule: Its choices and faults.
-            stand_ins: See ``Binder``.
             strict: Whether it is the recorded run itself.
         """
         chooser = Recorded(schedule, strict=strict)
-        return await self.perform(script, chooser, schedule.faults, stand_ins, sites=strict)
+        return await self.perform(script, chooser, schedule.faults, sites=strict)
+
+    async def without(self, script: Script, full: History) -> View | None:
+        """Run what is left of a script, in the order that it had beside the others.
+
+        Args:
+            script: The script without some calls.
+            full: The run with all of them.
+        """
+        calls = frozenset(call.id for call in script.program.calls)
+        stand_ins = {
+            (call, name): value
+            for call, bound in full.bound.items()
+            for name, value in bound.arguments
+            if name in dict(bound.references)
+        }
+        faults = [fault for fault in full.schedule.faults if fault.call in calls]
+        return await self.perform(script, Projected(full.path, calls), faults, stand_ins)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 
 from pytest_ssot_isolation.model.schedule import CLOCK, Anchor, Position, Schedule
@@ -123,3 +124,42 @@ class Recorded:
             in_flight=tuple(p for p in self._schedule.in_flight if p in self._flown),
             together=tuple(p for p in self._schedule.together if p in self._joined),
         )
+
+
+class Projected:
+    """Lets those who are left go on in the order in which they went on beside the others.
+
+    Where a run without some users keeps more than one, what they do to each other must come in the same
+    order as before: else two team-mates' race would look like the absent users' doing.
+
+    Args:
+        path: User and call of each step of the run with everybody.
+        calls: Ids of the calls that are left.
+    """
+
+    def __init__(self, path: Sequence[tuple[int, int]], calls: frozenset[int]) -> None:
+        self._left = deque(step for step in path if step[1] in calls)
+
+    def choose(self, at: Position, users: Sequence[int]) -> int:
+        """The first of those ready in the order of the other run."""
+        ready = set(users)
+        return next((user for user, _ in self._left if user in ready), users[0])
+
+    def stepped(self, user: int, call: int) -> None:
+        """Take note of a step; one that the other run did not have changes nothing."""
+        if self._left and self._left[0] == (user, call):
+            self._left.popleft()
+        elif (user, call) in self._left:
+            self._left.remove((user, call))
+
+    def leaves_in_flight(self, at: Position) -> bool:
+        """Never: alone there is less in flight."""
+        return False
+
+    def goes_together(self, at: Position) -> bool:
+        """Never."""
+        return False
+
+    def hides(self, at: Position) -> frozenset[tuple[int, int]] | None:
+        """Not known beforehand."""
+        return None

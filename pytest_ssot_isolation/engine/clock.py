@@ -27,7 +27,7 @@ class VirtualClock:
         # A whole second, and timers on a grid: else it would hang on the hour of the run which of two
         # timers for the same time comes first.
         self.now = float(math.ceil(now))
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
         self._numbers = itertools.count()
 
     def set(
@@ -35,8 +35,7 @@ class VirtualClock:
     ) -> asyncio.TimerHandle:
         """Set a timer; two for the same time fire in the order in which they were set."""
         timer = asyncio.TimerHandle(when, callback, args, loop, context)
-        when = round(when * GRID) / GRID
-        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        heapq.heappush(self._timers, (round(when * GRID), next(self._numbers), timer))
         return timer
 
     def is_near(self, within: float = float("inf")) -> bool:
@@ -45,20 +44,21 @@ class VirtualClock:
             return False
         while self._timers and self._timers[0][2].cancelled():
             heapq.heappop(self._timers)
-        return bool(self._timers) and self._timers[0][0] <= self.now + within
+        return bool(self._timers) and self._timers[0][2].when() <= self.now + within
 
     def fire(self) -> None:
         """Let time pass until the next timer, and run it."""
         while self._timers:
-            when, _, timer = heapq.heappop(self._timers)
+            _, _, timer = heapq.heappop(self._timers)
             if not timer.cancelled():
-                self.now = max(self.now, when)
+                # Never a hair before the time that was asked for: who looks would go back to sleep.
+                self.now = max(self.now, timer.when())
                 timer._run()
                 return
 
     def rest(self) -> Iterator[tuple[float, asyncio.TimerHandle]]:
         """Hand over the timers that are left, each with the seconds until it is due."""
-        for when, _, timer in self._timers:
+        for _, _, timer in self._timers:
             if not timer.cancelled():
-                yield max(0.0, when - self.now), timer
+                yield max(0.0, timer.when() - self.now), timer
         self._timers.clear()

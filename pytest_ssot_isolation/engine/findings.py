@@ -91,7 +91,7 @@ class Teller:
             return None
 
         reducer = Reducer(fails, seconds=self._seconds)
-        small = await reducer.reduce(example)
+        small = await reducer.reduce(example, shown=unmet.call)
         same = sum([await fails(small, strict=True) is not None for _ in range(REPLAYS)])
         calls = small.script.program.calls
         call = next((call for call in calls if call.id == last.call), calls[0])
@@ -139,7 +139,7 @@ class Teller:
             user for user in (seen.finding.victim_index, seen.finding.offender_index) if user is not None
         ]
         reducer = Reducer(test, seconds=self._seconds)
-        await reducer.reduce(seen.example, users)
+        await reducer.reduce(seen.example, users, seen.finding.index, seen.finding.evidence)
         return smallest, reducer.runs
 
     async def _again(self, example: Example, finding: Finding, *, strict: bool = False) -> Seen | None:
@@ -153,7 +153,7 @@ class Teller:
         if finding.oracle == "canary":
             found: Sequence[Finding] = self._bench.judge(view.history).findings
         else:
-            found = await self._bench.recheck(finding, view, example.script, self._attempts.again)
+            found = await self._bench.recheck(finding, view, example.script, self._attempts, confirm=strict)
         for other in found:
             if other.key == finding.key and (other.victim_index is None) == (finding.victim_index is None):
                 return Seen(Example(example.script, view.history.schedule), other, view.history)

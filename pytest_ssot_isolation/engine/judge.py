@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -26,18 +25,15 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.model.scan import Scanner
 
 
-class Rerun(Protocol):
-    """Runs a script once more from an equal start."""
+class Runs(Protocol):
+    """Runs scripts from equal starts; None where the application refused an id."""
 
-    def __call__(
-        self,
-        script: Script,
-        schedule: Schedule,
-        stand_ins: Mapping[tuple[int, str], object] | None = None,
-        *,
-        strict: bool = False,
-    ) -> Awaitable[View | None]:
-        """Give the run; None where an id was refused."""
+    async def again(self, script: Script, schedule: Schedule, *, strict: bool = False) -> View | None:
+        """Run a script under a schedule that was written down."""
+        ...
+
+    async def without(self, script: Script, full: History) -> View | None:
+        """Run what is left of a script, in the order that it had beside the others."""
         ...
 
 
@@ -80,61 +76,63 @@ class Bench:
     # -- runs compared -------------------------------------------------------------------------------
 
     async def compare(
-        self, full: View, script: Script, rerun: Rerun, rng: random.Random, observer: int | None = None
+        self, full: View, script: Script, runs: Runs, observer: int, *, confirm: bool = True
     ) -> list[Finding]:
         """Run one observer alone, and report what that user saw differently beside the others.
 
         Args:
             full: The run beside the others.
             script: Its script.
-            rerun: Runs a script again.
-            rng: Picks the observer.
-            observer: The observer, where it is known.
+            runs: Runs a script again.
+            observer: Index of the observer.
+            confirm: Whether a difference is confirmed; in a reduction it was confirmed before.
         """
         history = full.history
-        if history.trouble is not None:
+        if history.trouble is not None or observer not in self.observers(full, script):
             return []
-        acting = [user for user in script.program.users if not history.sees_all(user)]
-        if not acting or len(script.program.users) < 2:
+        alone = _alone(script, history, observer)
+        if len(alone.program.calls) == len(script.program.calls):
             return []
-        who = rng.choice(acting) if observer is None else observer
-        if who not in acting:
-            return []
-        alone = _alone(script, history, who)
-        schedule = _of_users(history, frozenset(alone.program.users), who)
-        stand_ins = {
-            (call, name): value
-            for call, bound in history.bound.items()
-            for name, value in bound.arguments
-            if name in dict(bound.references)
-        }
-
-        async def solo() -> View | None:
-            made = await rerun(alone, schedule, stand_ins)
-            return made if made is not None and made.history.trouble is None else None
-
-        first = await solo()
+        first = await self._solo(alone, history, runs)
         if first is None:
             return []
-        found, _ = self._compare(full, first, who)
-        found = self._shed_moments(found)
+        found = self._shed_moments(self._compare(full, first, observer)[0])
         if not found:
             return []
-        return await self._confirm(full, script, rerun, solo, first, who)
+        if not confirm:
+            return _sharpest(self._findings(found, full, first, observer))
+        return await self._confirm(full, script, alone, runs, first, observer)
 
-    async def recheck(self, finding: Finding, full: View, script: Script, rerun: Rerun) -> Sequence[Finding]:
+    def observers(self, full: View, script: Script) -> list[int]:
+        """Users who act, and from whose sight something is kept."""
+        if len(script.program.users) < 2:
+            return []
+        return [user for user in script.program.users if not full.history.sees_all(user)]
+
+    async def recheck(
+        self, finding: Finding, full: View, script: Script, runs: Runs, *, confirm: bool
+    ) -> Sequence[Finding]:
         """Look for a finding of a comparison again, in another run."""
         if finding.victim_index is None:
             return []
         if full.history.trouble is not None:
-            return await self.trouble(full, script, rerun)
-        candidates = [u for u in script.program.users if not full.history.sees_all(u)]
+            return await self.trouble(full, script, runs)
         found: list[Finding] = []
-        for observer in candidates:
-            found += await self.compare(full, script, rerun, random.Random(0), observer)
+        for observer in self.observers(full, script):
+            found += await self.compare(full, script, runs, observer, confirm=confirm)
             if any(other.key == finding.key for other in found):
                 break
         return found
+
+    async def _solo(self, alone: Script, full: History, runs: Runs) -> View | None:
+        made = await runs.without(alone, full)
+        return made if made is not None and made.history.trouble is None else None
+
+    def _findings(self, found: list[Difference], full: View, solo: View, who: int) -> list[Finding]:
+        findings = [
+            finding_of(difference, full.history, solo.history, who, self.scanner.scan) for difference in found
+        ]
+        return [finding for finding in findings if finding.oracle in self.oracles]
 
     def _compare(self, full: View, solo: View, who: int) -> tuple[list[Difference], set[Place]]:
         return compare(
@@ -149,54 +147,38 @@ class Bench:
         return [difference for difference in found if difference.place not in self.noisy]
 
     async def _confirm(
-        self,
-        full: View,
-        script: Script,
-        rerun: Rerun,
-        solo: Callable[[], Awaitable[View | None]],
-        first: View,
-        who: int,
+        self, full: View, script: Script, alone: Script, runs: Runs, first: View, who: int
     ) -> list[Finding]:
         """Two solos alike, the full run repeated, and the same call and field differing again."""
-        second = await solo()
+        second = await self._solo(alone, full.history, runs)
         if second is None:
             return []
         noise, _ = compare(first, second, who, self.declared, opaque=frozenset(self.serial))
-        for difference in noise:
-            self.noisy.add(difference.place)
+        self.noisy.update(difference.place for difference in noise)
         found = self._shed_moments(self._compare(full, first, who)[0])
         if not found:
             return []
-        serial = self._serial_ids(full, first, who, found)
-        if serial is not None:
-            low, found = serial
-            if not found:
-                return low
-        else:
-            low = []
-        again = await rerun(script, full.history.schedule, strict=True)
+        low, found = self._serial_ids(full, first, who, found)
+        if not found:
+            return low
+        again = await runs.again(script, full.history.schedule, strict=True)
         if again is None or again.history.trouble is not None:
             return low
         same = {(d.call, d.path) for d in self._compare(again, second, who)[0]}
         found = [d for d in found if (d.call, d.path) in same]
-        found = await self._not_contention(found, script, full.history, rerun)
-        findings = [
-            finding_of(difference, full.history, first.history, who, self.scanner.scan)
-            for difference in found
-        ]
-        wanted = [finding for finding in findings if finding.oracle in self.oracles]
-        return low + _sharpest(wanted)
+        found = await self._not_contention(found, script, full.history, runs)
+        return low + _sharpest(self._findings(found, full, first, who))
 
     def _serial_ids(
         self, full: View, solo: View, who: int, found: list[Difference]
-    ) -> tuple[list[Finding], list[Difference]] | None:
-        """Fields that differ only as serial ids do: named like ids, and alike up to renaming."""
+    ) -> tuple[list[Finding], list[Difference]]:
+        """Tell fields that differ only as serial ids do, named like ids and alike up to renaming, from the rest."""
         places = {
             d.place for d in found
             if is_id_like(d.place) and isinstance(d.full, int | str) and isinstance(d.solo, int | str)
         }  # fmt: skip
         if not places:
-            return None
+            return [], found
         left, _ = compare(
             full,
             solo,
@@ -208,7 +190,7 @@ class Bench:
         gone = {d.place for d in found} - {d.place for d in left}
         fields = sorted(place for place in places if place in gone)
         if not fields:
-            return None
+            return [], found
         is_first = not self.serial
         self.serial.update(fields)
         low = []
@@ -234,7 +216,7 @@ class Bench:
         return low, left
 
     async def _not_contention(
-        self, found: list[Difference], script: Script, history: History, rerun: Rerun
+        self, found: list[Difference], script: Script, history: History, runs: Runs
     ) -> list[Difference]:
         """A failure that does not come when the same calls run one after another is no leak."""
         failing = [d for d in found if d.ended and _failed(history, d)]
@@ -243,7 +225,7 @@ class Bench:
         order = {o.call: o.began for o in history.observations if o.channel == "result"}
         calls = tuple(sorted(script.program.calls, key=lambda call: order.get(call.id, 1 << 30)))
         serially = script.doing(Program(calls=calls, sequential=True))
-        made = await rerun(serially, NATURAL)
+        made = await runs.again(serially, NATURAL)
         if made is None:
             return [d for d in found if d not in failing]
         gone = {
@@ -252,18 +234,18 @@ class Bench:
         }  # fmt: skip
         return [d for d in found if d.call not in gone]
 
-    async def trouble(self, full: View, script: Script, rerun: Rerun) -> list[Finding]:
+    async def trouble(self, full: View, script: Script, runs: Runs) -> list[Finding]:
         """Report a run that could not end, where each of those users alone comes to an end."""
         trouble = full.history.trouble
         if trouble is None or "availability" not in self.oracles or trouble.kind not in ("deadlock", "stuck"):
             return []
         if len(trouble.users) < 2 and len(script.program.users) < 2:
             return []
-        again = await rerun(script, full.history.schedule, strict=True)
+        again = await runs.again(script, full.history.schedule, strict=True)
         if again is None or again.history.trouble is None or again.history.trouble.kind != trouble.kind:
             return []
         for user in trouble.users:
-            alone = await rerun(_alone(script, full.history, user), NATURAL)
+            alone = await runs.again(_alone(script, full.history, user), NATURAL)
             if alone is None or alone.history.trouble is not None:
                 return []
         victim = trouble.users[0]
@@ -326,13 +308,3 @@ def _alone(script: Script, history: History, observer: int) -> Script:
                     waiting.append(form.call)
     calls = tuple(call for call in script.program.calls if call.id in kept)
     return script.doing(replace(script.program, calls=calls))
-
-
-def _of_users(history: History, users: frozenset[int], observer: int) -> Schedule:
-    """The choices among those who are left; faults of the observer alone."""
-    made = history.schedule
-    own = {call for call, bound in history.bound.items() if bound.user == observer}
-    return Schedule(
-        anchors=tuple(a for a in made.anchors if a.at[0] in users and a.to in users),
-        faults=tuple(f for f in made.faults if f.call in own),
-    )

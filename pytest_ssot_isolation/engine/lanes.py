@@ -107,11 +107,13 @@ class Turns:
         self.trace: list[tuple[int, int]] = []
         self.hidden: list[tuple[Position, tuple[tuple[int, int], ...]]] = []
         self.known_blocked: set[tuple[int, int]] = set()
+        self.path: list[tuple[int, int]] = []
         self.sites: list[tuple[int, str]] | None = None
         self.stopped: BaseException | None = None
         self.when_stopped: Callable[[], None] = lambda: None
         self.before_step: Callable[[Lane], None] = lambda lane: None
         self.after_step: Callable[[Lane], None] = lambda lane: None
+        self._stepped = getattr(chooser, "stepped", None)
         self._made: Counter[int] = Counter()
         self._call_of: dict[int, tuple[int, int]] = {}
 
@@ -137,6 +139,9 @@ class Turns:
         self._call_of[lane.user] = (call, made + 1)
         self.here = (lane.user, call, made + 1)
         self.trace.append(lane.key)
+        self.path.append((lane.user, call))
+        if self._stepped is not None:
+            self._stepped(lane.user, call)
         self.steps += 1
         self.current = lane
 

@@ -13,6 +13,12 @@ from pytest_ssot_isolation.generation.casts import CastPlan
 from pytest_ssot_isolation.model.program import Call, Form, Key, Person, Program, Result, Value
 from pytest_ssot_isolation.model.schedule import NATURAL, START, Anchor, Schedule
 
+LEAST_RUNS = 40
+"""Runs of a reduction that its seconds do not cut short."""
+
+MOST_PATIENCE = 30.0
+"""Seconds after which even those are."""
+
 SMALL = 6
 """Calls of an example that is small enough to try every schedule with one switch."""
 
@@ -53,26 +59,36 @@ class Reducer:
 
     def __init__(self, test: Test, *, seconds: float = 8.0, most_runs: int = 600) -> None:
         self._test = test
-        self._until = time.monotonic() + seconds
+        self._began = time.monotonic()
+        self._seconds = seconds
         self._left = most_runs
         self.runs = 0
 
     @property
     def is_out_of_time(self) -> bool:
-        """Whether the reduction ended early."""
-        return self._left <= 0 or time.monotonic() >= self._until
+        """Whether the reduction ends early; a slow application gets some runs all the same."""
+        spent = time.monotonic() - self._began
+        enough = spent >= self._seconds and (self.runs >= LEAST_RUNS or spent >= MOST_PATIENCE)
+        return self._left <= 0 or enough
 
-    async def reduce(self, example: Example, first: Sequence[int] = ()) -> Example:
+    async def reduce(
+        self, example: Example, first: Sequence[int] = (), shown: int = -1, evidence: Sequence[int] = ()
+    ) -> Example:
         """Make an example small.
 
         Args:
             example: It fails.
             first: Users who matter most, victim and offender: all others are dropped at once if
                 that is possible.
+            shown: Id of the call at which it showed.
+            evidence: Ids of the calls that carried in what showed.
         """
         self._seen: dict[object, bool] = {}
-        if first:
-            example = await self._try(example, _only_users(example, frozenset(first))) or example
+        for guess in _guesses(example, frozenset(first), shown, evidence):
+            smaller = await self._try(example, guess)
+            if smaller is not None:
+                example = smaller
+                break
         example = await self._try(example, replace(example, schedule=_quiet(example.schedule))) or example
         while not self.is_out_of_time:
             before = example.size
@@ -231,6 +247,45 @@ class Reducer:
                     example = smaller
             size //= 2
         return example
+
+
+def _guesses(
+    example: Example, first: frozenset[int], shown: int, evidence: Sequence[int]
+) -> Iterable[Example]:
+    """Small candidates that are likely, the smallest first: most leaks are a write and a read."""
+    calls = example.script.program.calls
+    by_id = {call.id: call for call in calls}
+    if shown in by_id:
+        wanted = _with_what_it_refers_to({shown, *evidence} & by_id.keys(), by_id)
+        if evidence:
+            yield _tidied(example, tuple(call for call in calls if call.id in wanted))
+        if example.script.program.sequential:
+            place = next(n for n, call in enumerate(calls) if call.id == shown)
+            before = calls[: place + 1]
+        else:
+            before = calls
+        users = first or frozenset({by_id[shown].user})
+        yield _tidied(example, tuple(call for call in before if call.user in users or call.id in wanted))
+        yield _tidied(example, before)
+    if first:
+        yield _only_users(example, first)
+
+
+def _with_what_it_refers_to(wanted: set[int], by_id: dict[int, Call]) -> set[int]:
+    waiting = list(wanted)
+    while waiting:
+        for _, form in by_id[waiting.pop()].arguments:
+            if isinstance(form, Result) and form.call in by_id and form.call not in wanted:
+                wanted.add(form.call)
+                waiting.append(form.call)
+    return wanted
+
+
+def _tidied(example: Example, calls: tuple[Call, ...]) -> Example:
+    """The example with these calls only, and without the users who are not in them."""
+    program = replace(example.script.program, calls=calls)
+    smaller = Example(example.script.doing(program), _living(example.schedule, calls))
+    return _only_users(smaller, frozenset(call.user for call in calls))
 
 
 def _one_switch(calls: Sequence[Call]) -> Iterable[Schedule]:

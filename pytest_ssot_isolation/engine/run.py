@@ -423,6 +423,7 @@ class Run:
             skipped=frozenset(self.skipped),
             resumptions=self.resumptions,
             sites=tuple(self.turns.sites or ()),
+            path=tuple(self.turns.path),
             notes=tuple(self.notes),
         )
 

@@ -163,6 +163,7 @@ class History:
         notes: Facts for the reader of the report.
         sites: For each step its user and the place in the code from which it went on, where that
             was asked for.
+        path: For each step its user and that user's call.
     """
 
     principals: tuple[Principal, ...]
@@ -179,6 +180,7 @@ class History:
     resumptions: Mapping[int, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sites: tuple[tuple[int, str], ...] = ()
+    path: tuple[tuple[int, int], ...] = ()
 
     def may_see(self, viewer: int, owner: int) -> bool:
         """Whether the viewer may see what is the owner's."""

@@ -93,6 +93,7 @@ class Report:
         for row in values.get("findings", ()):
             row = dict(row)
             row["calls"] = tuple(row["calls"])
+            row["evidence"] = tuple(row.get("evidence", ()))
             row["story"] = Story.from_plain(row["story"]) if row.get("story") else None
             findings.append(Finding(**row))
         values["findings"] = tuple(findings)

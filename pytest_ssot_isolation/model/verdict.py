@@ -57,6 +57,7 @@ class Finding:
         victim_index: The victim's number in the history.
         offender_index: The offender's number in the history.
         victim_serial: The victim's number within the check, for one of an earlier example.
+        evidence: Ids of the calls that carried in what showed.
     """
 
     oracle: str
@@ -76,6 +77,7 @@ class Finding:
     victim_index: int | None = None
     offender_index: int | None = None
     victim_serial: int = 0
+    evidence: tuple[int, ...] = ()
     story: Story | None = None
 
     @property

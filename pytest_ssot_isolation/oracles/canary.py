@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from pytest_ssot_isolation.model.history import History, Observation, Planted
@@ -74,10 +74,10 @@ def judge(history: History, scan: Scan) -> Judgement:
                 weak.setdefault((viewer, sighting.user), []).append((observation, sighting))
                 continue
             _add(found, _finding(history, observation, sighting, owner, planted))
-    for (_, serial), sightings in weak.items():
+    for (_, serial), narrow in weak.items():
         # One narrow value may be there by chance; two different ones of the same owner are not.
-        if len({sighting.slot for _, sighting in sightings}) > 1:
-            observation, sighting = sightings[0]
+        if len({sighting.slot for _, sighting in narrow}) > 1:
+            observation, sighting = narrow[0]
             owner = owners.get(serial)
             planted = history.planted.get((serial, sighting.slot))
             _add(found, _finding(history, observation, sighting, owner, planted))
@@ -127,16 +127,5 @@ def _finding(
         victim_index=victim,
         offender_index=observation.user,
         victim_serial=sighting.user,
+        evidence=(planted.call,) if planted is not None else (),
     )
-
-
-def carried_in(history: History, finding: Finding, scan: Scan) -> Iterable[int]:
-    """Calls that carried in what a finding's call shows."""
-    serials = {principal.index: principal.serial for principal in history.principals}
-    for observation in history.observations:
-        if observation.call != finding.index or observation.user != finding.offender_index:
-            continue
-        for sighting in scan(observation.seen):
-            planted = history.planted.get((sighting.user, sighting.slot))
-            if planted is not None and sighting.user == serials.get(finding.victim_index or 0):
-                yield planted.call
