@@ -13,7 +13,8 @@ from pytest_ssot_isolation import errors
 
 NAMES = tuple(
     """
-    AuditError Busy CutShort DatabaseUnusable Deadlock DemoUnusable EngineForked EngineInUse InconclusiveCheck InvalidContext
+    AuditError Busy CutShort DatabaseUnusable Deadlock DemoUnusable EngineForked EngineInUse InconclusiveCheck
+    InvalidContext
     InvalidSecret InvalidTimeout IsolationError LeakFound MissingContext NoServer NotATestDatabase
     ProtectionRefused Refused ReplayMismatch ServerError ServerFailed ServerGivenUp Stuck SurfaceError
     ConnectionMetrics DatabaseTimeoutConfig Finding Report Surface UserExecutionContext Verdict
