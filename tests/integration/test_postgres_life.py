@@ -149,7 +149,7 @@ def test_nothing_is_left_once_all_workers_are_gone_however_they_went(
     for client in begin("one", workers=2):
         client.kill(how)
 
-    assert gone_within(5, folder), (processes(folder), runs(folder))
+    assert gone_within(10, folder), (processes(folder), runs(folder))
 
 
 def test_a_killed_supervisor_takes_the_server_along_and_the_next_run_sweeps_its_folder(
@@ -168,7 +168,7 @@ def test_a_killed_supervisor_takes_the_server_along_and_the_next_run_sweeps_its_
     (another,) = begin("two")
     assert len(runs(folder)) == 1, "the dead run's folder should be gone"
     another.kill()
-    assert gone_within(5, folder)
+    assert gone_within(10, folder)
 
 
 def test_a_run_that_was_given_up_leaves_no_shared_memory(folder: Path, begin: Begin) -> None:
@@ -182,7 +182,7 @@ def test_a_run_that_was_given_up_leaves_no_shared_memory(folder: Path, begin: Be
     (client,) = begin("one")
     client.kill()
 
-    assert gone_within(5, folder)
+    assert gone_within(10, folder)
     assert segments() <= before
 
 
@@ -221,8 +221,8 @@ server.close()
     assert "is gone: it was ended by SIGKILL" in done.stdout
     assert "ServerGivenUp: The postgres server failed 3 times in this run" in done.stdout
     seconds = float(done.stdout.partition("seconds ")[2].split()[0])
-    assert seconds < 10
-    assert gone_within(5, folder)
+    assert seconds < 20
+    assert gone_within(10, folder)
 
 
 def test_the_folders_let_nobody_else_read_the_passwords(folder: Path, begin: Begin) -> None:

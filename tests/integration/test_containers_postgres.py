@@ -1,0 +1,161 @@
+"""A PostgreSQL container is shared, watched and removed, and each of its faults is told in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from pytest_ssot_isolation.errors import ServerFailed
+from pytest_ssot_isolation.provisioning import docker_engine, postgres
+from pytest_ssot_isolation.provisioning.base import Wanted
+from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
+
+pytestmark = pytest.mark.container
+
+IMAGE = os.environ.get("SSOT_POSTGRES_IMAGE") or "ssot-isolation/postgres:18"
+EXITS_AT_ONCE = "ssot-isolation/exits-at-once:1"
+SAYS_NOTHING = "ssot-isolation/says-nothing:1"
+IN_SECONDS = 20  # Seconds; what testcontainers itself would need is two minutes.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engine() -> None:
+    if reason := docker_engine.why_not():
+        pytest.skip(reason)
+    for image in (IMAGE, EXITS_AT_ONCE, SAYS_NOTHING):
+        if not docker_engine.has_image(image):
+            pytest.skip(f"the image {image} is not here: python .ci/build_images.py")
+
+
+@pytest.fixture
+def run_id(request: pytest.FixtureRequest) -> str:
+    return f"{request.node.name}-{os.getpid()}"
+
+
+@pytest.fixture
+def docker() -> Iterator[Any]:
+    import docker
+
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+def containers_of(docker: Any, run_id: str) -> list[Any]:
+    found: list[Any] = docker.containers.list(
+        all=True, filters={"label": f"ssot-isolation.run={run_id}"}, ignore_removed=True
+    )
+    return found
+
+
+def wait_until(claim: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not claim() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return claim()
+
+
+def wanted(run_id: str, image: str = IMAGE, **timeouts: float) -> Wanted:
+    return Wanted(
+        engine="postgres",
+        spec="container",
+        image=image,
+        run_id=run_id,
+        timeouts=DatabaseTimeoutConfig.for_environment("container", **timeouts),
+    )
+
+
+def test_a_test_gets_the_same_as_from_the_other_ways(run_id: str, docker: Any) -> None:
+    class Alice:
+        user_id = "alice"
+        tenant_id = "A"
+
+    async def write(dsn: str) -> object:
+        connection = await asyncpg.connect(dsn)
+        try:
+            await connection.execute("INSERT INTO notes (tenant) VALUES (current_setting('app.tenant_id'))")
+            return await connection.fetchval("SELECT count(*) FROM notes")
+        finally:
+            await connection.close()
+
+    schema = """
+        CREATE TABLE notes (id serial, tenant text);
+        ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON notes USING (tenant = current_setting('app.tenant_id', true));
+    """
+    with postgres.lease(wanted(run_id)) as server:
+        assert (server.way, len(containers_of(docker, run_id))) == ("container", 1)
+        assert server.notes
+        for _ in range(2):
+            with server.new_database(schema) as database:
+                assert asyncio.run(write(database.dsn_for(Alice))) == 1
+    assert wait_until(lambda: not containers_of(docker, run_id))
+
+
+CLIENT = """
+import sys
+from pytest_ssot_isolation.provisioning import postgres
+from pytest_ssot_isolation.provisioning.base import Wanted
+with postgres.lease(Wanted(engine="postgres", spec="container", image=sys.argv[1], run_id=sys.argv[2])) as server:
+    server.new_database()
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_workers_share_one_container_which_goes_when_all_were_killed(run_id: str, docker: Any) -> None:
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLIENT, IMAGE, run_id],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+        assert len(containers_of(docker, run_id)) == 1
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+    assert wait_until(lambda: not containers_of(docker, run_id))
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        (EXITS_AT_ONCE, r"(?s)exited with status 3.*the setting listen_port is not a number"),
+        (SAYS_NOTHING, r"(?s)did not answer on port 5432 within 3 s.*loading.*the time-out named 'start'"),
+        ("ssot-isolation/no-such-image:1", r"(?s)could not be pulled.*--ssot-postgres-image=IMAGE"),
+    ],
+    ids=["exits", "silent", "missing"],
+)
+def test_a_container_that_cannot_be_used_is_told_in_seconds_and_removed(
+    run_id: str, docker: Any, image: str, text: str
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(ServerFailed, match=text):
+        postgres.lease(wanted(run_id, image, start=3.0, pull=10.0))
+
+    assert time.monotonic() - began < IN_SECONDS
+    assert wait_until(lambda: not containers_of(docker, run_id))
+
+
+def test_a_container_removed_by_somebody_is_told_with_what_became_of_it(run_id: str, docker: Any) -> None:
+    with postgres.lease(wanted(run_id)) as server:
+        (container,) = containers_of(docker, run_id)
+        container.remove(force=True)
+        with pytest.raises(ServerFailed, match=r"PostgreSQL .* \(container\) at .* is gone"):
+            server.new_database()
