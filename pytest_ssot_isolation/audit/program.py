@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pytest_ssot_isolation.audit import names
-from pytest_ssot_isolation.audit.sources import Source
+from pytest_ssot_isolation.audit.sources import Source, children
 from pytest_ssot_isolation.audit.writes import walk
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -279,12 +279,11 @@ def _bases(node: ast.ClassDef) -> list[ast.expr]:
 
 def _inner_functions(function: Function) -> Iterator[Function]:
     queue: list[ast.AST] = list(function.body)
-    while queue:
-        node = queue.pop(0)
+    for node in queue:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield node
         elif not isinstance(node, ast.Lambda):
-            queue.extend(ast.iter_child_nodes(node))
+            queue.extend(children(node))
 
 
 def _loads(body: Sequence[ast.AST], is_late: bool) -> Iterator[tuple[ast.expr, bool]]:
@@ -298,7 +297,7 @@ def _loads(body: Sequence[ast.AST], is_late: bool) -> Iterator[tuple[ast.expr, b
         else:
             if isinstance(node, (ast.Name, ast.Attribute)):
                 yield node, is_late
-            yield from _loads(list(ast.iter_child_nodes(node)), is_late)
+            yield from _loads(children(node), is_late)
 
 
 def _stores_a_user(method: Function) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from pytest_ssot_isolation.audit import names
+from pytest_ssot_isolation.audit import names, sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ def walk(function: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[ast.AST, ...
     """Every node of a function; kept, since each rule asks again and walking is most of the work."""
     nodes = _walked.get(function)
     if nodes is None:
-        nodes = _walked[function] = tuple(ast.walk(function))
+        nodes = _walked[function] = sources.walk(function)
     return nodes
 
 
