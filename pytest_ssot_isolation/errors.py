@@ -277,3 +277,7 @@ class ProtectionRefused(IsolationError):
 
 class AuditError(IsolationError):
     """The source audit cannot be carried out as it was configured."""
+
+
+class DemoUnusable(IsolationError):
+    """The demo cannot run here; the text says what is missing and how to get it."""
