@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_ssot_isolation.engine.script import Script
 from pytest_ssot_isolation.model.history import History, Outcome
 from pytest_ssot_isolation.model.program import Program, Result
-from pytest_ssot_isolation.model.schedule import NATURAL, Schedule
+from pytest_ssot_isolation.model.schedule import CLOCK, NATURAL, Schedule
 from pytest_ssot_isolation.model.verdict import Finding, Judgement
 from pytest_ssot_isolation.oracles import canary
 from pytest_ssot_isolation.oracles.noninterference import (
@@ -166,8 +166,23 @@ class Bench:
             return low
         same = {(d.call, d.path) for d in self._compare(again, second, who)[0]}
         found = [d for d in found if (d.call, d.path) in same]
+        found = await self._not_the_clock(found, full, first, script, runs, who)
         found = await self._not_contention(found, script, full.history, runs)
         return low + _sharpest(self._findings(found, full, first, who))
+
+    async def _not_the_clock(
+        self, found: list[Difference], full: View, solo: View, script: Script, runs: Runs, who: int
+    ) -> list[Difference]:
+        """What differs only where time was let pass by choice was cut off by a time-out, not told by others."""
+        made = full.history.schedule
+        quick = replace(made, anchors=tuple(a for a in made.anchors if a.to != CLOCK))
+        if not found or quick == made:
+            return found
+        again = await runs.again(script, quick)
+        if again is None or again.history.trouble is not None:
+            return []
+        same = {(d.call, d.path) for d in self._compare(again, solo, who)[0]}
+        return [d for d in found if (d.call, d.path) in same]
 
     def _serial_ids(
         self, full: View, solo: View, who: int, found: list[Difference]
