@@ -42,6 +42,6 @@ class Gatherer:
             from pytest_ssot_isolation.report import terminal
 
             terminalreporter.section("isolation")
-            terminalreporter.write_line(terminal.render(reports))
+            terminalreporter.write_line(terminal.summary(reports))
         for line in stash[options.SERVERS]:
             terminalreporter.write_line(f"ssot-isolation: {line}")

@@ -119,6 +119,7 @@ class Isolation:
             InconclusiveCheck: Nothing can be said.
             SurfaceError: The surface, the world or a parameter cannot be used.
         """
+        __tracebackhide__ = True  # A leak is told at the test's own line.
         if _in_running_loop():
             raise SurfaceError(
                 "isolation.check() was called while an event loop is running, and it runs one of its own.\n"
@@ -141,7 +142,11 @@ class Isolation:
         world = options.get("world")
         if world is not None:
             options["world"] = _foreign_loop_guard(world, loop)
-        return await asyncio.to_thread(self.check, surface, **options)
+        __tracebackhide__ = True
+        try:
+            return await asyncio.to_thread(self.check, surface, **options)
+        except (LeakFound, InconclusiveCheck) as told:
+            raise told.with_traceback(None) from None  # The frames of the worker thread say nothing.
 
     def _run(
         self, asked: Parameters, world: Callable[[], Any] | None, progress: Callable[[int, int], None]
@@ -371,6 +376,7 @@ class Isolation:
 
 def _or_raise(report: Report, fail_on: str) -> Report:
     """Raise for a leak or for having nothing to say; an answer that is neither comes back."""
+    __tracebackhide__ = True
     if report.verdict is Verdict.CLEAN:
         return report
     from pytest_ssot_isolation.report.terminal import render

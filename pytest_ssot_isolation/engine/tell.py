@@ -12,8 +12,11 @@ from pytest_ssot_isolation.model.story import Line, Story
 if TYPE_CHECKING:
     from pytest_ssot_isolation.model.verdict import Finding
 
-LONGEST = 72
+LONGEST = 100
 """Characters of an argument or answer that are shown."""
+
+SHORTEST_ID = 4
+"""Characters of a user id that is shown by name: a shorter text may be anything."""
 
 COMPARED = ("noninterference", "integrity", "availability")
 QUOTED = re.compile(r"[\"'](<canary [^>]+>)[\"']")
@@ -51,6 +54,9 @@ def tell(history: History, finding: Finding, redact: Redact) -> Story:
 
     def show(value: object, longest: int = LONGEST) -> str:
         text = QUOTED.sub(r"\1", redact(repr(value), _namer(history, names)))
+        for principal in history.principals:
+            if len(principal.user_id) >= SHORTEST_ID:
+                text = text.replace(repr(principal.user_id), f"<id of {names[principal.index]}>")
         return _short(text, longest, around=f"<canary {names.get(finding.victim_index or 0)}#")
 
     lines = []

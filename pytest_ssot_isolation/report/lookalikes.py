@@ -43,13 +43,13 @@ def difference(one: str, other: str) -> str:
         return "they are the same once percent signs are decoded"
     if _words(one) == _words(other):
         return "they differ in separators only"
+    if _numbers(one) is not None and _numbers(one) == _numbers(other):
+        return "they are the same number"
     shorter, longer = sorted((one, other), key=len)
     if longer.startswith(shorter):
         return "one begins with the other"
     if longer.endswith(shorter):
         return "one ends with the other"
-    if _numbers(one) is not None and _numbers(one) == _numbers(other):
-        return "they are the same number"
     return ""
 
 

@@ -49,9 +49,9 @@ def summary(reports: Sequence[Report], *, width: int = WIDTH) -> str:
 
     Args:
         reports: What the checks of the run came to, in order.
-        width: Characters in a line; a line that is longer is cut.
+        width: Characters in the line of a clean check, which is cut; no other line is.
     """
-    return "\n".join(_cut(line, width) for report in reports for line in _summed(report))
+    return "\n".join(line for report in reports for line in _summed(report, width))
 
 
 def _report(report: Report, width: int) -> str:
@@ -202,7 +202,7 @@ def _inconclusive(report: Report, width: int) -> str:
 
 
 def _clean(report: Report, width: int) -> str:
-    return "\n".join(_filled("CLEAN  ", f"{report.subject}: {_figures(report)}", width, INDENT))
+    return "\n".join(_filled("CLEAN  ", f"{report.subject}: {_figures(report)}", width, " " * len("CLEAN  ")))
 
 
 def _figures(report: Report) -> str:
@@ -212,7 +212,7 @@ def _figures(report: Report) -> str:
         f"{report.seconds:.1f} s",
     ]
     if report.controls:
-        said.append(f"{_counted(report.controls, 'time')} an owner saw an own secret again")
+        said.append(f"{_counted(report.controls, 'owner')} saw an own secret again")
     if report.oracles:
         said.append("judged by " + ", ".join(report.oracles))
     if report.seed:
@@ -237,11 +237,11 @@ def _closing(report: Report, width: int, *, told: bool) -> Iterable[str]:
         yield from _labelled("note", printable(note), width)
 
 
-def _summed(report: Report) -> Iterable[str]:
+def _summed(report: Report, width: int) -> Iterable[str]:
     name = report.test or report.subject
     failing, others = _parted(report)
     if report.verdict is Verdict.CLEAN:
-        yield f"CLEAN         {name}: {_figures(report)}"
+        yield _cut(f"CLEAN         {name}: {_figures(report)}", width)
     elif report.verdict is Verdict.INCONCLUSIVE:
         yield f"INCONCLUSIVE  {name}: {printable((report.reasons or ('',))[0])}"
     for finding in failing:
