@@ -51,11 +51,12 @@ class Teller:
     async def tell(self, seen: Seen, *, reduce: bool = True) -> Finding:
         """Reduce a finding, replay it, and tell its story."""
         calls, tries, small = len(seen.history.bound), 0, seen
+        victim = seen.example.script.member(seen.finding.victim_index or 0)
         if reduce:
             small, tries = await self._reduced(seen)
         same = 0
         for _ in range(REPLAYS):
-            again = await self._again(small.example, seen.finding, strict=True)
+            again = await self._again(small.example, seen.finding, victim, strict=True)
             if again is not None:
                 same += 1
                 small = again
@@ -74,7 +75,7 @@ class Teller:
 
     async def sees(self, example: Example, finding: Finding) -> Seen | None:
         """Run an example; None unless the finding comes."""
-        return await self._again(example, finding)
+        return await self._again(example, finding, example.script.member(finding.victim_index or 0))
 
     async def expectation(self, example: Example, unmet: Expectation) -> tuple[Finding, BaseException]:
         """Tell of an assertion of the author's own, with the history made small; the last error comes too."""
@@ -125,10 +126,11 @@ class Teller:
 
     async def _reduced(self, seen: Seen) -> tuple[Seen, int]:
         smallest = seen
+        victim = seen.example.script.member(seen.finding.victim_index or 0)
 
         async def test(candidate: Example) -> Example | None:
             nonlocal smallest
-            again = await self._again(candidate, seen.finding)
+            again = await self._again(candidate, seen.finding, victim)
             if again is None:
                 return None
             if again.example.size <= smallest.example.size:
@@ -142,7 +144,9 @@ class Teller:
         await reducer.reduce(seen.example, users, seen.finding.index, seen.finding.evidence)
         return smallest, reducer.runs
 
-    async def _again(self, example: Example, finding: Finding, *, strict: bool = False) -> Seen | None:
+    async def _again(
+        self, example: Example, finding: Finding, victim: int, *, strict: bool = False
+    ) -> Seen | None:
         """Run an example once more; None unless the same finding comes: reduction never slides to another bug."""
         try:
             view = await self._attempts.again(example.script, example.schedule, strict=strict)
@@ -153,7 +157,12 @@ class Teller:
         if finding.oracle == "canary":
             found: Sequence[Finding] = self._bench.judge(view.history).findings
         else:
-            found = await self._bench.recheck(finding, view, example.script, self._attempts, confirm=strict)
+            observer = example.script.index_of(victim)
+            if observer is None:
+                return None
+            found = await self._bench.recheck(
+                finding, view, example.script, self._attempts, observer, confirm=strict
+            )
         for other in found:
             if other.key == finding.key and (other.victim_index is None) == (finding.victim_index is None):
                 return Seen(Example(example.script, view.history.schedule), other, view.history)

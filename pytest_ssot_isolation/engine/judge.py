@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,7 +76,14 @@ class Bench:
     # -- runs compared -------------------------------------------------------------------------------
 
     async def compare(
-        self, full: View, script: Script, runs: Runs, observer: int, *, confirm: bool = True
+        self,
+        full: View,
+        script: Script,
+        runs: Runs,
+        observer: int,
+        *,
+        confirm: bool = True,
+        forget: Place | None = None,
     ) -> list[Finding]:
         """Run one observer alone, and report what that user saw differently beside the others.
 
@@ -86,6 +93,7 @@ class Bench:
             runs: Runs a script again.
             observer: Index of the observer.
             confirm: Whether a difference is confirmed; in a reduction it was confirmed before.
+            forget: A field that is known to hold serial ids, and is looked at again all the same.
         """
         history = full.history
         if history.trouble is not None or observer not in self.observers(full, script):
@@ -96,9 +104,13 @@ class Bench:
         first = await self._solo(alone, history, runs)
         if first is None:
             return []
+        if forget is not None:
+            self.serial.discard(forget)
         found = self._shed_moments(self._compare(full, first, observer)[0])
         if not found:
             return []
+        if forget is not None:
+            return self._serial_ids(full, first, observer, found, forget)[0]
         if not confirm:
             return _sharpest(self._findings(found, full, first, observer))
         return await self._confirm(full, script, alone, runs, first, observer)
@@ -110,19 +122,23 @@ class Bench:
         return [user for user in script.program.users if not full.history.sees_all(user)]
 
     async def recheck(
-        self, finding: Finding, full: View, script: Script, runs: Runs, *, confirm: bool
+        self, finding: Finding, full: View, script: Script, runs: Runs, observer: int, *, confirm: bool
     ) -> Sequence[Finding]:
-        """Look for a finding of a comparison again, in another run."""
-        if finding.victim_index is None:
-            return []
+        """Look for a finding of a comparison again, in another run.
+
+        Args:
+            finding: What was found.
+            full: The other run.
+            script: Its script.
+            runs: Runs a script again.
+            observer: The victim's index in it.
+            confirm: See ``compare``.
+        """
         if full.history.trouble is not None:
             return await self.trouble(full, script, runs)
-        found: list[Finding] = []
-        for observer in self.observers(full, script):
-            found += await self.compare(full, script, runs, observer, confirm=confirm)
-            if any(other.key == finding.key for other in found):
-                break
-        return found
+        is_serial = finding.severity == "low" and finding.operation is not None
+        forget = (finding.operation or "", finding.path) if is_serial else None
+        return await self.compare(full, script, runs, observer, confirm=confirm, forget=forget)
 
     async def _solo(self, alone: Script, full: History, runs: Runs) -> View | None:
         made = await runs.without(alone, full)
@@ -185,13 +201,14 @@ class Bench:
         return [d for d in found if (d.call, d.path) in same]
 
     def _serial_ids(
-        self, full: View, solo: View, who: int, found: list[Difference]
+        self, full: View, solo: View, who: int, found: list[Difference], again: Place | None = None
     ) -> tuple[list[Finding], list[Difference]]:
         """Tell fields that differ only as serial ids do, named like ids and alike up to renaming, from the rest."""
         places = {
-            d.place for d in found
+            d.place
+            for d in found
             if is_id_like(d.place) and isinstance(d.full, int | str) and isinstance(d.solo, int | str)
-        }  # fmt: skip
+        }
         if not places:
             return [], found
         left, _ = compare(
@@ -206,29 +223,29 @@ class Bench:
         fields = sorted(place for place in places if place in gone)
         if not fields:
             return [], found
-        is_first = not self.serial
+        told = again if again in fields else None if self.serial or again else fields[0]
         self.serial.update(fields)
-        low = []
-        if is_first and "noninterference" in self.oracles:
-            operation, path = fields[0]
-            difference = next(d for d in found if d.place == fields[0])
-            low.append(
-                Finding(
-                    oracle="noninterference",
-                    severity="low",
-                    operation=operation,
-                    path=path,
-                    victim=full.history.principals[who].name,
-                    victim_index=who,
-                    index=difference.call,
-                    explanation=(
-                        f"{operation} answers with a serial number at {path or 'the top'}: it tells how many others "
-                        "there are. Declare it (opaque = "
-                        f'("{operation}:{path or "*"}",)) or fix it (random ids)'
-                    ),
-                )
-            )
-        return low, left
+        if told is None or "noninterference" not in self.oracles:
+            return [], left
+        difference = next(d for d in found if d.place == told)
+        return [self._low(told, difference, full, who)], left
+
+    def _low(self, place: Place, difference: Difference, full: View, who: int) -> Finding:
+        operation, path = place
+        return Finding(
+            oracle="noninterference",
+            severity="low",
+            operation=operation,
+            path=path,
+            victim=full.history.principals[who].name,
+            victim_index=who,
+            index=difference.call,
+            explanation=(
+                f"{operation} answers with a serial number at {path or 'the top'}: it tells how many "
+                f'others there are. Declare it (opaque = ("{operation}:{path or "*"}",)) '
+                "or fix it (random ids)"
+            ),
+        )
 
     async def _not_contention(
         self, found: list[Difference], script: Script, history: History, runs: Runs

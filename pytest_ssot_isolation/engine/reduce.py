@@ -117,13 +117,9 @@ class Reducer:
         return made if made is not None and made.size <= now.size else None
 
     async def _drop_users(self, example: Example) -> Example:
-        for user in reversed(range(len(example.script.surfaces))):
-            if user >= len(example.script.surfaces):
-                continue
-            others = frozenset(range(len(example.script.surfaces))) - {user}
-            if len(others) >= 1:
-                example = await self._try(example, _only_users(example, others)) or example
-        return example
+        return await self._shorten(
+            example, lambda e: e.script.program.users, lambda e, kept: _only_users(e, frozenset(kept))
+        )
 
     async def _drop_calls(self, example: Example) -> Example:
         def without(current: Example, calls: tuple[Call, ...]) -> Example:

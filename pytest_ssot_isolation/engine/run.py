@@ -15,7 +15,7 @@ from pytest_ssot_isolation.engine import session
 from pytest_ssot_isolation.engine.bind import Binder, LeftOut
 from pytest_ssot_isolation.engine.faults import Faults
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
-from pytest_ssot_isolation.errors import Busy, BusyStep, CutShort, Stuck
+from pytest_ssot_isolation.errors import Busy, BusyStep, CutShort
 from pytest_ssot_isolation.generation.planting import Spotted
 from pytest_ssot_isolation.model.context import CURRENT
 from pytest_ssot_isolation.model.history import Bound, History, Observation, Outcome, Trouble
@@ -152,10 +152,7 @@ class Run:
         with self._logs():
             try:
                 await self._sign_in()
-                if self.script.program.sequential:
-                    await self._in_order()
-                else:
-                    await self._interleaved()
+                await self._make_calls()
             finally:
                 await self._sign_out()
         return self._history()
@@ -218,28 +215,9 @@ class Run:
             if note:
                 self.notes.append(note)
 
-    # -- calls one after another ---------------------------------------------------------------------
+    # -- calls ---------------------------------------------------------------------------------------
 
-    async def _in_order(self) -> None:
-        loop = asyncio.get_running_loop()
-        for call in self.script.program.calls:
-            task = loop.create_task(self._call(call), context=self._contexts[call.user].copy())
-            done, _ = await asyncio.wait({task}, timeout=self.terms.patience)
-            if not done:
-                self._give_up(
-                    Stuck(
-                        f"Stuck: {call.operation} had not ended after {self.terms.patience:g} s.",
-                        (call.user,),
-                    )
-                )
-                task.cancel()
-                await asyncio.wait({task}, timeout=CALL_PATIENCE)
-                return
-            task.result()
-
-    # -- calls interleaved ---------------------------------------------------------------------------
-
-    async def _interleaved(self) -> None:
+    async def _make_calls(self) -> None:
         gate: Gate = asyncio.get_running_loop()  # type: ignore[assignment]
         loop = asyncio.get_running_loop()
         finished = loop.create_future()
@@ -257,10 +235,10 @@ class Run:
             stage = stages.pop(0)
             for call in self.script.program.calls:
                 if call.stage == stage:
-                    self._queues.setdefault(call.user, deque()).append(call)
+                    self._queues.setdefault(self._queue_of(call), deque()).append(call)
             self._open = sum(len(queue) for queue in self._queues.values())
-            for user in sorted(self._queues):
-                self._next_of(user)
+            for key in sorted(self._queues):
+                self._next_of(key)
 
         def rest() -> None:
             if stages:
@@ -283,13 +261,18 @@ class Run:
             await self._end_calls()
         self._give_up(self.turns.stopped)
 
-    def _next_of(self, user: int) -> None:
-        queue = self._queues[user]
+    def _queue_of(self, call: Call) -> int:
+        """Calls of one queue are made one after another: those of a user, or in a sequential program all."""
+        return 0 if self.script.program.sequential else call.user
+
+    def _next_of(self, key: int) -> None:
+        queue = self._queues[key]
         if not queue:
             return
         call = queue.popleft()
-        self.turns.begin_call(user, call.id)
-        task = asyncio.get_running_loop().create_task(self._call(call), context=self._contexts[user].copy())
+        self.turns.begin_call(call.user, call.id)
+        context = self._contexts[call.user].copy()
+        task = asyncio.get_running_loop().create_task(self._call(call), context=context)
         self._tasks[task] = (call, 0)
         task.add_done_callback(self._ended)
 
@@ -302,7 +285,7 @@ class Run:
         self._open -= 1
         if self.turns.stopped is not None:
             return
-        self._next_of(call.user)
+        self._next_of(self._queue_of(call))
         if not self._open:
             self._at_rest()
 

@@ -47,6 +47,16 @@ class Script:
         """The same example with another program."""
         return replace(self, program=program)
 
+    def member(self, index: int) -> int:
+        """The number that a user keeps when others are dropped."""
+        members = self.plan.members
+        return members[index] if members is not None else index
+
+    def index_of(self, member: int) -> int | None:
+        """The index of the user with that number; None where that user was dropped."""
+        members = self.plan.members if self.plan.members is not None else range(len(self.surfaces))
+        return next((index for index, each in enumerate(members) if each == member), None)
+
     def principals(self, cast: Cast) -> tuple[Principal, ...]:
         """The users of a run, for its history."""
         return tuple(

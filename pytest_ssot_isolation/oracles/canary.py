@@ -67,7 +67,7 @@ def judge(history: History, scan: Scan) -> Judgement:
             planted = history.planted.get((sighting.user, sighting.slot))
             viewer = observation.user
             if owner is not None and _is_lawful(history, planted, viewer, owner):
-                if planted is not None and observation.call != planted.call and observation.channel != "log":
+                if planted is not None and _proves(observation, planted):
                     controls.add(owner)
                 continue
             if sighting.weak:
@@ -84,6 +84,13 @@ def judge(history: History, scan: Scan) -> Judgement:
     if not history.planted and not found:
         return Judgement.inconclusive("no canary was planted, so no read could have shown one")
     return Judgement.of(found.values(), controls=controls)
+
+
+def _proves(observation: Observation, planted: Planted) -> bool:
+    """Whether a lawful sight shows that secrets come back: an echo in the answer that took one in does not."""
+    if observation.channel == "log":
+        return False
+    return observation.channel != "result" or observation.call != planted.call
 
 
 def _may_see(history: History, viewer: int, owner: int | None) -> bool:

@@ -33,7 +33,7 @@ _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")
 _DIGITS = re.compile(r"(?<![^\W_])\d+(?![^\W_])")
 _MOMENT = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
 _ID_LIKE = re.compile(
-    r"(?:^|[._])(?:id|ids|pk|seq|serial|no|nr|num|number|ref|oid|uid|cursor|version|etag|location)$|(?:Id|ID)$"
+    r"(?:^|[._])(?:id|ids|pk|seq|serial|oid|uid|location)$|(?:Id|ID)$"
 )
 
 

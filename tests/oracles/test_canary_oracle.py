@@ -43,17 +43,22 @@ def test_an_echo_of_what_was_just_sent_proves_nothing(story: Any) -> None:
     """)
     echo = history.observations[0].__class__
     own = history.observations[0]
-    told_back = echo(
-        index=9, user=0, call=own.call, operation="write", channel="websocket", outcome=own.outcome, seen="C1"
-    )
-    history = type(history)(
-        principals=history.principals,
-        observations=(*history.observations, told_back),
-        planted=history.planted,
-        bound=history.bound,
-    )
 
-    assert canary.judge(history, story.scan).controls == frozenset()
+    def with_(channel: str) -> Any:
+        told_back = echo(
+            index=9, user=0, call=own.call, operation="write", channel=channel, outcome=own.outcome, seen="C1"
+        )
+        return type(history)(
+            principals=history.principals,
+            observations=(*history.observations, told_back),
+            planted=history.planted,
+            bound=history.bound,
+        )
+
+    assert canary.judge(with_("result"), story.scan).controls == frozenset()
+    assert canary.judge(with_("websocket"), story.scan).controls == {0}, (
+        "what is pushed back went the whole way"
+    )
 
 
 def test_what_only_a_log_shows_is_no_control(story: Any) -> None:
