@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import Project
 
 LEAKY = """
 from pytest_ssot_isolation import Surface, keys, operation, secrets
@@ -30,7 +35,7 @@ def test_notes_stay_with_their_owner(isolation):
 """
 
 
-def test_a_planted_leak_is_told_as_a_story_with_its_replay(project) -> None:  # type: ignore[no-untyped-def]
+def test_a_planted_leak_is_told_as_a_story_with_its_replay(project: Project) -> None:
     result = project.test(LEAKY).run()
 
     result.assert_outcomes(failed=1)
@@ -52,7 +57,7 @@ def test_a_planted_leak_is_told_as_a_story_with_its_replay(project) -> None:  # 
 @pytest.mark.parametrize(
     "source", [LEAKY, LEAKY.partition("def test")[0] + AWAITED], ids=["check", "check_async"]
 )
-def test_the_traceback_shows_the_test_and_nothing_of_ours(project, source: str) -> None:  # type: ignore[no-untyped-def]
+def test_the_traceback_shows_the_test_and_nothing_of_ours(project: Project, source: str) -> None:
     result = project.test(source).run()
 
     result.assert_outcomes(failed=1)
@@ -60,7 +65,7 @@ def test_the_traceback_shows_the_test_and_nothing_of_ours(project, source: str) 
     result.stdout.no_fnmatch_line("*concurrent/futures*")
 
 
-def test_the_summary_does_not_tell_the_story_again(project) -> None:  # type: ignore[no-untyped-def]
+def test_the_summary_does_not_tell_the_story_again(project: Project) -> None:
     result = project.test(LEAKY).run()
 
     told = [line for line in result.stdout.lines if "--ssot-replay=" in line]
