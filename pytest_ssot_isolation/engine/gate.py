@@ -38,7 +38,7 @@ SHORT_GRACE = 0.003
 # A server that can be asked answers sooner than the grace ends; seconds until the first question.
 FIRST_QUESTION = 0.004
 # "Let time pass" is offered for timers no further away than this, in seconds of virtual time.
-NEAR = 30.0
+NEAR = 1.0
 # Timers that are fired, and their reach in seconds, before the next stage begins.
 DRAIN_TIMERS = 8
 DRAIN_REACH = 1.0
@@ -69,10 +69,12 @@ class Gate:
     _grace_is_over = False
     _grace_began = 0.0
     _replaying = False
+    _awaited = 0
     _sent: Lane | None = None
     _leaves: tuple[Position, bool] | None = None
     _moved_at = 0.0
     _busy_since = 0.0
+    _suspected_at = -1
     _drained = 0
     _drain_steps = 0
     _collects = False
@@ -244,6 +246,7 @@ class Gate:
         self._turns = turns
         self._grace_is_over = False
         self._sent = self._leaves = None
+        self._suspected_at = -1
         self._moved_at = time.monotonic()
         self._drained = self._drain_steps = 0
         self._busy_since = 0.0
@@ -343,6 +346,9 @@ class Gate:
             del turns.lanes[lane.task]
         hidden = turns.chooser.hides(turns.here)
         if hidden:
+            if self._has_yet_to_block(turns, [lane for lane in pending if lane.key in hidden]):
+                return False
+            turns.hidden[turns.here] = tuple(sorted(hidden))
             pending = [lane for lane in pending if lane.key not in hidden]
             ready = [lane for lane in ready if lane.key not in hidden] or ready
         others = self._without_flying(turns, ready)
@@ -362,7 +368,7 @@ class Gate:
             self._grace_is_over = False
             turns.known_blocked.update(lane.key for lane in pending)
             if pending and ready:
-                turns.hidden.append((turns.here, tuple(sorted(lane.key for lane in pending))))
+                turns.hidden[turns.here] = tuple(sorted(lane.key for lane in pending))
         if self.draining is not None:
             return self._drain(turns, ready)
         if not ready:
@@ -385,6 +391,17 @@ class Gate:
         """Whether a parked task may be woken from outside."""
         kind = lane.wait.kind
         return kind is Kind.OUTSIDE or (kind is Kind.UNCLEAR and self.outside.is_possible)
+
+    def _has_yet_to_block(self, turns: Turns, held: list[Lane]) -> bool:
+        """Whether lanes that were blocked in the record must reach the server first, in the same order."""
+        if all(lane.key in turns.known_blocked for lane in held):
+            return False
+        if self._grace_is_over:
+            self._grace_is_over = False
+            turns.known_blocked.update(lane.key for lane in held)
+            return False
+        self._arm(turns, held, replaying=False)
+        return True
 
     def _without_flying(self, turns: Turns, ready: list[Lane]) -> list[Lane] | None:
         """Who may go on while requests are in flight; None where replies are waited for.
@@ -474,6 +491,11 @@ class Gate:
         users = tuple(sorted({lane.user for lane in live}))
         quiet = now - max(self._moved_at, self.outside.heard_at)
         if not pending and self._is_deadlock(live, quiet):
+            if self._suspected_at != turns.steps:
+                # A thread may have handed something in meanwhile; a turn of the loop shows it.
+                self._suspected_at = turns.steps
+                self._grace_timer = self._grace_timer or super().call_later(0, self._look_again)  # type: ignore[misc]
+                return False
             turns.stop(Deadlock.of(turns.describe(), users))
             return False
         if waited > turns.patience:
@@ -528,6 +550,7 @@ class Gate:
     # -- replies that are due ------------------------------------------------------------------------
 
     def _arm(self, turns: Turns, pending: list[Lane], *, replaying: bool) -> None:
+        self._awaited = len(pending)  # fewer than before, where one was answered meanwhile
         if self._grace_timer is not None:
             return
         if replaying:
@@ -550,7 +573,7 @@ class Gate:
         if turns.blocked is not None and not self._replaying:
             # The server knows better than a clock: a slow reply is not a lock held by a parked user.
             waited = time.monotonic() - self._grace_began
-            if waited < 10 * turns.grace and not turns.blocked():
+            if waited < 10 * turns.grace and turns.blocked() < self._awaited:
                 again = min(turns.grace, 2 * waited)
                 self._grace_timer = super().call_later(again, self._grace_ended)  # type: ignore[misc]
                 return

@@ -89,7 +89,7 @@ class Host:
         finally:
             # A thread that never ends must not hold up the end of the check; its name is told by the run.
             frames = sys._current_frames()
-            at_rest = all(is_idle(frames.get(thread.ident or 0)) for thread in self._workers._threads)
+            at_rest = all(is_idle(thread, frames.get(thread.ident or 0)) for thread in self._workers._threads)
             self._workers.shutdown(wait=at_rest, cancel_futures=True)
             loop._default_executor = None
             _restore(self._policy, self._before)

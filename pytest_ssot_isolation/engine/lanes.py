@@ -105,7 +105,7 @@ class Turns:
         self.here: Position = START
         self.steps = 0
         self.trace: list[tuple[int, int]] = []
-        self.hidden: list[tuple[Position, tuple[tuple[int, int], ...]]] = []
+        self.hidden: dict[Position, tuple[tuple[int, int], ...]] = {}
         self.known_blocked: set[tuple[int, int]] = set()
         self.path: list[tuple[int, int]] = []
         self.sites: list[tuple[int, str]] | None = None
@@ -149,8 +149,7 @@ class Turns:
         """Move to the place after time was let pass: two choices are never at one place."""
         user, call, made = self.here
         self.here = (user, call, made + 1)
-        if user in self._call_of:
-            self._call_of[user] = (call, made + 1)
+        self._call_of[user] = (call, made + 1)
         self.trace.append((-2, 0))
         self.steps += 1
 

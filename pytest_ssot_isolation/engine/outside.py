@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
+_EXECUTORS = "concurrent/futures/thread.py"
+
+
 class Connection(Protocol):
     """A way out of the process that can be cut."""
 
@@ -73,28 +76,26 @@ class Outside:
             return False
         frames = sys._current_frames()
         return any(
-            not is_idle(frames.get(thread.ident or 0))
+            not is_idle(thread, frames.get(thread.ident or 0))
             for thread in threading.enumerate()
             if thread.ident not in self._own
         )
 
 
-def is_idle(frame: FrameType | None) -> bool:
-    """Whether a thread of a pool waits for its next piece of work."""
+def is_idle(thread: threading.Thread, frame: FrameType | None) -> bool:
+    """Whether a thread of a pool waits for its next piece of work.
+
+    Asked of the pool, which knows as soon as work is handed over; the thread itself may still seem to wait.
+    """
+    kept = getattr(thread, "idle_workers", None)
+    if kept is not None and type(thread).__module__.startswith("anyio."):
+        return thread in kept
     if frame is None:
-        return True
-    if frame.f_code.co_name == "_worker" and frame.f_code.co_filename.endswith(
-        "concurrent/futures/thread.py"
-    ):
-        return True
-    for _ in range(3):  # anyio's: queue.get, and what that calls
-        code = frame.f_code
-        if code.co_filename.endswith("anyio/_backends/_asyncio.py"):
-            return code.co_name == "run" and code.co_qualname.startswith("WorkerThread")
-        if frame.f_back is None:
-            return False
-        frame = frame.f_back
-    return False
+        return not thread.is_alive()
+    if frame.f_code.co_name != "_worker" or not frame.f_code.co_filename.endswith(_EXECUTORS):
+        return False
+    pool = frame.f_locals.get("executor_reference", lambda: None)()
+    return pool is None or pool._idle_semaphore._value >= len(pool._threads)
 
 
 class WatchedSocket:
