@@ -73,6 +73,21 @@ def test_a_secret_addressed_to_something_that_is_no_user() -> None:
     says(error, "Bad.send: the secret 'text' is addressed to 'to'", "other_user()")
 
 
+@pytest.mark.parametrize("guards", [("drop_where",), "set_local", "all"])
+def test_guards_that_this_version_cannot_weaken_are_refused_and_never_passed_over(
+    harness: Any, notes: Any, guards: Any
+) -> None:
+    with pytest.raises(SurfaceError) as error:
+        harness().check(notes, world=dict, mutate=guards)
+
+    says(error, "mutate=(", "is not in this version", "leave mutate out")
+
+
+def test_a_guard_that_no_version_knows_is_told_by_its_name(harness: Any, notes: Any) -> None:
+    with pytest.raises(SurfaceError, match="mutate: 'drop_it' is not known"):
+        harness().check(notes, world=dict, mutate=("drop_it",))
+
+
 def test_a_surface_without_operations(harness: Any) -> None:
     class Empty(Surface[None]):
         pass
