@@ -299,7 +299,7 @@ class Run:
     def _after_step(self, lane: Lane) -> None:
         if lane.task in self._tasks:
             call, steps = self._tasks[lane.task]  # type: ignore[index]
-            self.faults.after(call.id, steps, lane.task, call.user)
+            self.faults.after(call.id, steps, lane.task, self.turns.sent_over)
 
     async def _end_calls(self) -> None:
         left = list(self._tasks)

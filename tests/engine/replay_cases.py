@@ -148,7 +148,7 @@ async def http_over_loopback() -> AsyncIterator[Sequence[Act]]:
     server = Quiet(config)
     server.config.load()
     serving = asyncio.create_task(server._serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     yield _clients(lambda: httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}"), hits=2)
