@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.errors import ServerGivenUp as ServerGivenUp
     from pytest_ssot_isolation.errors import Stuck as Stuck
     from pytest_ssot_isolation.errors import SurfaceError as SurfaceError
+    from pytest_ssot_isolation.errors import WebSocketClosed as WebSocketClosed
     from pytest_ssot_isolation.fixtures import clickhouse_database as clickhouse_database
     from pytest_ssot_isolation.fixtures import postgres_database as postgres_database
     from pytest_ssot_isolation.generation.strategies import context_sequences as context_sequences
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig as DatabaseTimeoutConfig
     from pytest_ssot_isolation.surfaces.base import Surface as Surface
     from pytest_ssot_isolation.surfaces.base import operation as operation
+    from pytest_ssot_isolation.surfaces.web import WebSurface as WebSurface
 
 __version__ = "0.1.0"
 
@@ -80,6 +82,7 @@ _HOMES: Final = {
         "ServerGivenUp",
         "Stuck",
         "SurfaceError",
+        "WebSocketClosed",
     ),
     "fixtures": ("clickhouse_database", "postgres_database"),
     "generation.strategies": (
@@ -97,6 +100,7 @@ _HOMES: Final = {
     "provisioning.metrics": ("ConnectionMetrics",),
     "provisioning.timeouts": ("DatabaseTimeoutConfig",),
     "surfaces.base": ("Surface", "operation"),
+    "surfaces.web": ("WebSurface",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -133,6 +137,8 @@ __all__ = [
     "SurfaceError",
     "UserExecutionContext",
     "Verdict",
+    "WebSocketClosed",
+    "WebSurface",
     "clickhouse_database",
     "context_sequences",
     "contexts",

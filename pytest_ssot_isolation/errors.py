@@ -281,3 +281,35 @@ class AuditError(IsolationError):
 
 class DemoUnusable(IsolationError):
     """The demo cannot run here; the text says what is missing and how to get it."""
+
+
+class WebSocketClosed(IsolationError):
+    """A WebSocket cannot be used any more, or was never opened.
+
+    Attributes:
+        code: The code with which it was closed; None where it was refused.
+        status: The status with which it was refused; None where it was open.
+    """
+
+    code: int | None = None
+    status: int | None = None
+
+    @classmethod
+    def refused(cls, path: str, status: int) -> WebSocketClosed:
+        error = cls(f"The WebSocket at {path} was refused with status {status}.")
+        error.status = status
+        return error
+
+    @classmethod
+    def by_server(cls, path: str, code: int, reason: str) -> WebSocketClosed:
+        error = cls(f"The WebSocket at {path} was closed by the application with code {code}: {reason}")
+        error.code = code
+        return error
+
+    @classmethod
+    def by_us(cls, path: str) -> WebSocketClosed:
+        error = cls(
+            f"The WebSocket at {path} is closed.\nTo fix this, open another: await self.websocket(...)."
+        )
+        error.code = 1000
+        return error

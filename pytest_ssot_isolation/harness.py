@@ -178,10 +178,13 @@ class Isolation:
         from pytest_ssot_isolation.engine.start import Starts
         from pytest_ssot_isolation.model.canary import Mint
         from pytest_ssot_isolation.model.scan import Scanner
+        from pytest_ssot_isolation.surfaces.base import ways_into_the_world
 
         mint = Mint(hashlib.sha256(f"canaries {ask.seed}".encode()).digest())
         bench = Bench(oracles=frozenset(ask.oracles), scanner=Scanner(mint), declared=asked.declared)
-        starts = Starts(world, asked.reset, tuple(self._resets()), asked.world_scope)
+        starts = Starts(
+            world, asked.reset, tuple(self._resets()), asked.world_scope, ways_into_the_world(ask.surfaces)
+        )
         terms = Terms(mint=mint, boundary=ask.boundary, blocked=self._blocked())
         return Hunt(ask, terms, starts, bench, keep=keep, known=known, progress=progress)
 

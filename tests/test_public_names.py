@@ -18,6 +18,7 @@ NAMES = tuple(
     InvalidSecret InvalidTimeout IsolationError LeakFound MissingContext NoServer NotATestDatabase
     ProtectionRefused Refused ReplayMismatch ServerError ServerFailed ServerGivenUp Stuck SurfaceError
     ConnectionMetrics DatabaseTimeoutConfig Finding Report Surface UserExecutionContext Verdict
+    WebSocketClosed WebSurface
     clickhouse_database context_sequences contexts current_context hostile_ids keys observed operation
     other_user postgres_database secrets
     """.split()  # noqa: SIM905 - forty names are easier to read so.

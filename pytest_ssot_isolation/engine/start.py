@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from pytest_ssot_isolation.errors import SurfaceError
@@ -26,6 +26,8 @@ class Starts:
         reset: Called with the world for state of the author's own; None without.
         databases: Reset the databases of the test.
         scope: ``"example"``, or ``"check"``: one world for all runs.
+        within: Called with what the factory gave, one after another: each is entered with the world, and left
+            before it.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class Starts:
         reset: Callable[[Any], Any] | None,
         databases: Sequence[Callable[[], Awaitable[None]]] = (),
         scope: str = "example",
+        within: Sequence[Callable[[Any], AbstractAsyncContextManager[Any]]] = (),
     ) -> None:
         self._world = world
         self._reset = reset
         self._databases = databases
         self._scope = scope
+        self._within = within
         self._kept: tuple[AsyncExitStack, Any] | None = None
 
     @property
@@ -58,7 +62,7 @@ class Starts:
         if self._scope == "check":
             if self._kept is None:
                 stack = AsyncExitStack()
-                self._kept = (stack, await self._enter(stack))
+                self._kept = (stack, await self._start(stack))
             world = self._kept[1]
             await self._own_reset(world)
             yield world
@@ -66,7 +70,7 @@ class Starts:
         before = asyncio.all_tasks()
         stack = AsyncExitStack()
         try:
-            world = await self._enter(stack)
+            world = await self._start(stack)
             await self._own_reset(world)
             yield world
         finally:
@@ -79,6 +83,12 @@ class Starts:
             stack, _ = self._kept
             self._kept = None
             await self._leave(stack)
+
+    async def _start(self, stack: AsyncExitStack) -> Any:
+        world = await self._enter(stack)
+        for start in self._within:
+            world = await stack.enter_async_context(start(world))
+        return world
 
     async def _enter(self, stack: AsyncExitStack) -> Any:
         if self._world is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
 from pytest_ssot_isolation.errors import SurfaceError
@@ -171,6 +172,19 @@ class Surface(Generic[World]):
         if self._tell is not None:
             self._tell(value, channel)
 
+    @classmethod
+    @asynccontextmanager
+    async def enter_world(cls, world: Any) -> AsyncIterator[Any]:
+        """Start what the ``world`` factory gave, once for each world, and stop it afterwards.
+
+        Args:
+            world: What the factory gave.
+
+        Yields:
+            What the surfaces get for their world.
+        """
+        yield world
+
     def may_see(self, owner: UserExecutionContext) -> bool:
         """Whether this user may see what is the owner's, beyond the boundary of the check."""
         return False
@@ -242,3 +256,13 @@ def operations_of(cls: type[Surface[Any]]) -> Mapping[str, Operation]:
                     f"such operation.\nTo fix this, name one of: {', '.join(found)}."
                 )
     return found
+
+
+def ways_into_the_world(
+    surfaces: Iterable[type[Surface[Any]]],
+) -> tuple[Callable[[Any], AbstractAsyncContextManager[Any]], ...]:
+    """What starts the world for these surfaces: one way that several of them share is gone once."""
+    ways: dict[object, Callable[[Any], AbstractAsyncContextManager[Any]]] = {}
+    for cls in surfaces:
+        ways.setdefault(getattr(cls.enter_world, "__func__", cls.enter_world), cls.enter_world)
+    return tuple(ways.values())
