@@ -160,9 +160,9 @@ if not TYPE_CHECKING:  # With it, a type checker would take any misspelt name fo
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-        globals()[name] = value
-        return value
+        # Not kept here: where modules are imported anew, as pytester does in its process, a kept class
+        # would be another than the one that the engine sees.
+        return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pytest_ssot_isolation import __version__
 from pytest_ssot_isolation.errors import IsolationError
@@ -27,7 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 for success, 1 for a leak or an error, 2 for wrong usage.
     """
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    # What replay does not know is for pytest; argparse's own way for the rest would swallow its options too.
+    chosen, rest = parser.parse_known_args(arguments)
+    if chosen.command == "replay":
+        chosen.pytest = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     run: Callable[[argparse.Namespace], int] = chosen.run
     try:
         return run(chosen)
@@ -64,11 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     init.set_defaults(run=_init)
 
-    replay = commands.add_parser("replay", help="run one recorded example again, in the test that found it")
+    replay = commands.add_parser(
+        "replay", help="run one recorded example again, in the test that found it",
+        epilog="Further arguments are given to pytest, such as the id of a test.",
+    )  # fmt: skip
     replay.add_argument("file", help="a recorded example: a file of .ssot, or its text")
     replay.add_argument(
-        "pytest", nargs=argparse.REMAINDER, help="what else pytest is given, such as the test's id"
-    )
+        "--write-test", type=Path, metavar="PATH",
+        help="write a test that runs it again, beside the test that found it; never overwritten",
+    )  # fmt: skip
     replay.set_defaults(run=_replay)
 
     for name in LATER:
@@ -122,9 +132,31 @@ def _init(chosen: argparse.Namespace) -> int:
 
 
 def _replay(chosen: argparse.Namespace) -> int:
+    from pytest_ssot_isolation.engine import record
+
+    text = record.text_of(chosen.file, Path.cwd())
+    document = record.parse(text)
+    if chosen.write_test is not None:
+        return _write_test(chosen.write_test, document)
     import pytest
 
-    return int(pytest.main([f"--ssot-replay={chosen.file}", "-m", "isolation", *chosen.pytest]))
+    test = [str(document["test"])] if "test" in document and not chosen.pytest else []
+    return int(pytest.main([f"--ssot-replay={chosen.file}", *test, *chosen.pytest]))
+
+
+def _write_test(path: Path, document: dict[str, Any]) -> int:
+    from pytest_ssot_isolation.engine import record
+    from pytest_ssot_isolation.report import test_file
+
+    code = test_file.render(document, record.packed(document))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(code)
+    except OSError as error:
+        print(f"ssot-isolation replay: {path} cannot be written: {error.strerror}.", file=sys.stderr)
+        return 1
+    print(f"Wrote {path}. Run it beside the test that found the leak:\n  pytest {path}")
+    return 0
 
 
 def _not_yet(chosen: argparse.Namespace) -> int:

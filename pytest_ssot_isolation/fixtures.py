@@ -38,10 +38,10 @@ def isolation(request: pytest.FixtureRequest) -> Isolation:
 
 def isolation_of(item: pytest.Item) -> Isolation:
     """The harness of one test."""
-    from pytest_ssot_isolation import harness
+    from pytest_ssot_isolation.harness import Isolation
 
     config = item.config
-    return harness.Isolation(
+    return Isolation(
         settings=config.stash[options.SETTINGS],
         test_id=item.nodeid,
         marker=_said_by_markers(item, "isolation"),

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_ssot_isolation.errors import InconclusiveCheck, LeakFound, ReplayMismatch, SurfaceError
+from pytest_ssot_isolation.errors import InconclusiveCheck, LeakFound, SurfaceError
 from pytest_ssot_isolation.model.report import Report
 from pytest_ssot_isolation.model.verdict import Verdict
 from pytest_ssot_isolation.parameters import BUDGETS, Parameters, read
@@ -29,6 +29,10 @@ TOGETHER = (300, 3.0)
 Reset = Callable[[], Awaitable[None]]
 Surfaces = "type[Surface[Any]] | Sequence[type[Surface[Any]]]"
 _UNSET: Any = object()
+
+
+def _silent(examples: int, findings: int) -> None:
+    """Tell nobody."""
 
 
 class Isolation:
@@ -88,7 +92,7 @@ class Isolation:
         stop_at_first: bool = _UNSET,
         mutate: Iterable[str] | str = _UNSET,
         seed: int | None = _UNSET,
-        progress: Callable[[int, int], None] = lambda examples, findings: None,
+        progress: Callable[[int, int], None] = _silent,
     ) -> Report:
         """Let several users act against each other, and say whether one met another's things.
 
@@ -158,8 +162,9 @@ class Isolation:
         ask = self._ask(asked)
         store = Store(self._folder(), self._test_id)
         hunt = self._hunt(ask, asked, world, progress, store.keep, store.known(ask.surfaces))
-        if self._settings.replay is not None:
-            return self._replayed(self._settings.replay, hunt, ask, began)
+        replay = asked.replay or self._settings.replay
+        if replay is not None:
+            return self._replayed(replay, hunt, ask, began)
         with Host() as host:
             host.run(hunt.run())
             eager = host.loop.saw_eager_tasks
@@ -169,7 +174,7 @@ class Isolation:
 
     def _hunt(
         self, ask: Ask, asked: Parameters, world: Callable[[], Any] | None,
-        progress: Callable[[int, int], None], keep: Callable[[Recording], str],
+        progress: Callable[[int, int], None], keep: Callable[[Recording, Sequence[str]], str],
         known: Sequence[Recording],
     ) -> Hunt:  # fmt: skip
         from pytest_ssot_isolation.engine.judge import Bench
@@ -242,7 +247,14 @@ class Isolation:
         asked = read(surface, {}, {"reset": reset})
         began = time.monotonic()
         ask = self._ask(asked)
-        hunt = self._hunt(ask, asked, world, lambda examples, findings: None, lambda r: r.to_text(), ())
+        hunt = self._hunt(
+            ask,
+            asked,
+            world,
+            lambda examples, findings: None,
+            lambda recording, told: recording.to_text(),
+            (),
+        )
         report = self._replayed(str(text_or_path), hunt, ask, began)
         self._record(report)
         return report
@@ -256,22 +268,11 @@ class Isolation:
 
         from pytest_ssot_isolation.conclude import conclude
         from pytest_ssot_isolation.engine.host import Host
-        from pytest_ssot_isolation.engine.record import PREFIX, parse, restore
+        from pytest_ssot_isolation.engine.record import parse, restore, text_of
         from pytest_ssot_isolation.model.canary import Mint
         from pytest_ssot_isolation.model.scan import Scanner
 
-        if not text.startswith(PREFIX):
-            path = Path(text)
-            if not path.is_absolute() and self._root is not None and not path.exists():
-                path = self._root / path
-            try:
-                text = path.read_text(encoding="utf-8")
-            except OSError as error:
-                raise ReplayMismatch(
-                    f"The recorded example {path} cannot be read: {error.strerror}.\n"
-                    "To fix this, name the file that the report names, or copy the text that begins with v1."
-                ) from error
-        recording = restore(parse(text), ask.surfaces)
+        recording = restore(parse(text_of(text, self._root)), ask.surfaces)
         # The recorded seed mints the recorded canaries.
         mint = Mint(hashlib.sha256(f"canaries {recording.seed}".encode()).digest())
         hunt.bench.scanner = Scanner(mint)
@@ -311,7 +312,7 @@ class Isolation:
 
         began = time.monotonic()
         surface = surface_of(test, name, arguments)
-        unknown = sorted(set(marker) - {"users", "examples", "faults", "reset"})
+        unknown = sorted(set(marker) - {"users", "examples", "faults", "reset", "replay"})
         if unknown:
             raise SurfaceError(
                 f"@pytest.mark.concurrency knows no {unknown[0]!r}.\n"
@@ -323,11 +324,10 @@ class Isolation:
         if self._settings.profile == "default":
             ask = replace(ask, most_examples=TOGETHER[0], seconds=min(ask.seconds, TOGETHER[1]))
         store = Store(self._folder(), self._test_id)
-        hunt = self._hunt(
-            ask, asked, None, lambda examples, findings: None, store.keep, store.known((surface,))
-        )
-        if self._settings.replay is not None:
-            report = self._replayed(self._settings.replay, hunt, ask, began)
+        hunt = self._hunt(ask, asked, None, _silent, store.keep, store.known((surface,)))
+        replay = asked.replay or self._settings.replay
+        if replay is not None:
+            report = self._replayed(replay, hunt, ask, began)
         else:
             with Host() as host:
                 host.run(hunt.run())

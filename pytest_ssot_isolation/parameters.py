@@ -52,6 +52,7 @@ class Parameters:
     stop_at_first: bool = False
     mutate: tuple[str, ...] = ()
     seed: int | None = None
+    replay: str | None = None
 
 
 def read(surface: object, marker: Mapping[str, object], call: Mapping[str, object]) -> Parameters:

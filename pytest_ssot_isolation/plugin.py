@@ -65,16 +65,16 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Any:
-    from pytest_ssot_isolation import together
+    from pytest_ssot_isolation.together import items_of
 
-    return together.items_of(collector, name, obj)
+    return items_of(collector, name, obj)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    from pytest_ssot_isolation import together
+    from pytest_ssot_isolation.together import run
 
-    return together.run(pyfuncitem) or None
+    return run(pyfuncitem) or None
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

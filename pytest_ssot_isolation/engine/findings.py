@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from pytest_ssot_isolation.engine.ask import Ask
+from pytest_ssot_isolation.engine.ask import COMPARING, Ask
 from pytest_ssot_isolation.engine.attempts import Attempts
 from pytest_ssot_isolation.engine.judge import Bench
 from pytest_ssot_isolation.engine.record import Recording
@@ -17,6 +18,9 @@ from pytest_ssot_isolation.engine.tell import names_by_first_act, tell
 from pytest_ssot_isolation.model.history import History, name_of
 from pytest_ssot_isolation.model.story import Story
 from pytest_ssot_isolation.model.verdict import Finding
+
+Keep: TypeAlias = Callable[[Recording, Sequence[str]], str]
+"""Takes a recording and its story; gives what ``--ssot-replay`` takes for it."""
 
 REPLAYS = 5
 LEAST_SECONDS, MOST_SECONDS = 3.0, 8.0
@@ -42,7 +46,9 @@ class Teller:
         keep: Takes the recording; gives what ``--ssot-replay`` takes for it.
     """
 
-    def __init__(self, ask: Ask, attempts: Attempts, bench: Bench, keep: Callable[[Recording], str]) -> None:
+    def __init__(
+        self, ask: Ask, attempts: Attempts, bench: Bench, keep: Callable[[Recording, Sequence[str]], str]
+    ) -> None:
         self._ask = ask
         self._attempts = attempts
         self._bench = bench
@@ -114,7 +120,7 @@ class Teller:
             fault="; ".join(fault.words for fault in small.schedule.faults) or None,
             shrunk=f"from {len(example.script.program.calls)} to {len(calls)} calls in {reducer.runs} runs; "
             f"the same in {same} of {REPLAYS} replays",
-            replay=self._keep(recording),
+            replay=self._keep(recording, tuple(f"{names[each.user]}: {each.operation}" for each in calls)),
             index=last.call,
             story=Story(users=tuple(names.values()), lines=(), switches=switches(last.sites, names)),
         )
@@ -154,7 +160,7 @@ class Teller:
             return None
         if view is None:
             return None
-        if finding.oracle == "canary":
+        if finding.oracle not in COMPARING:
             found: Sequence[Finding] = self._bench.judge(view.history).findings
         else:
             observer = example.script.index_of(victim)
@@ -195,7 +201,7 @@ class Teller:
             preemptions=history.schedule.preemptions,
             fault="; ".join(fault.words for fault in history.schedule.faults) or None,
             shrunk=shrunk,
-            replay=self._keep(recording),
+            replay=self._keep(recording, _lines(story)),
             story=story,
         )
 

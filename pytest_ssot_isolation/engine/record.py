@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_ssot_isolation.engine.joined import JoinedPlan
@@ -83,10 +84,7 @@ class Recording:
 
     def to_text(self) -> str:
         """A line for ``--ssot-replay``; of the trace it has a digest only."""
-        plain = {name: value for name, value in self.to_plain().items() if name != "trace"}
-        plain["steps"] = _digest_of(self.trace)
-        packed = zlib.compress(json.dumps(plain, separators=(",", ":")).encode(), 9)
-        return PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+        return packed(self.to_plain())
 
     def ran_alike(self, trace: Sequence[tuple[int, int]]) -> bool:
         """Whether a run took the steps that were recorded."""
@@ -129,6 +127,42 @@ def _pools(strategies: Mapping[tuple[str, str], Any], values: Sequence[int]) -> 
 def _place(plain: Sequence[int]) -> tuple[int, int, int]:
     user, call, step = plain
     return (user, call, step)
+
+
+_OF_THE_FILE = frozenset({"test", "digest", "told", "together", "trace"})
+
+
+def packed(plain: Mapping[str, Any]) -> str:
+    """The text form of a recording's plain data; of the trace it keeps a digest."""
+    kept = {name: value for name, value in plain.items() if name not in _OF_THE_FILE}
+    if plain.get("trace"):
+        kept["steps"] = _digest_of(plain["trace"])
+    squeezed = zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), 9)
+    return PREFIX + base64.urlsafe_b64encode(squeezed).decode().rstrip("=")
+
+
+def text_of(text_or_path: str, root: Path | None) -> str:
+    """What ``--ssot-replay`` was given: the text itself, or what is in the file.
+
+    Args:
+        text_or_path: The text form, or a path.
+        root: Folder from which a path is looked up as well.
+
+    Raises:
+        ReplayMismatch: The file cannot be read.
+    """
+    if text_or_path.startswith(PREFIX):
+        return text_or_path
+    path = Path(text_or_path)
+    if not path.is_absolute() and root is not None and not path.exists():
+        path = root / path
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ReplayMismatch(
+            f"The recorded example {path} cannot be read: {error.strerror}.\n"
+            "To fix this, name the file that the report names, or copy the text that begins with v1."
+        ) from error
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -178,8 +178,9 @@ class Reducer:
         while found and not self.is_out_of_time:
             found = False
             calls = example.script.program.calls
-            fewer = [tuple(c for c in calls if c is not left) for left in calls if len(calls) > 1]
-            for rest in [*fewer, calls]:
+            fewer = [tuple(c for c in calls if c is not gone) for gone in calls if len(calls) > 1]
+            for left in [*fewer, calls]:
+                rest = tuple(replace(call, stage=0) for call in left)
                 for schedule in _one_switch(rest):
                     candidate = Example(
                         example.script.doing(replace(example.script.program, calls=rest)), schedule

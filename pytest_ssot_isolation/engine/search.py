@@ -73,7 +73,7 @@ class Hunt:
         starts: Starts,
         bench: Bench,
         *,
-        keep: Callable[[Recording], str] = Recording.to_text,
+        keep: Callable[[Recording, Sequence[str]], str],
         known: Iterable[Recording] = (),
         progress: Callable[[int, int], None] = lambda examples, findings: None,
     ) -> None:
@@ -99,6 +99,7 @@ class Hunt:
         try:
             await self._hunt()
         finally:
+            self.attempts.terms.watch.close()
             await self.starts.end()
 
     async def replay(self, recording: Recording) -> None:
@@ -110,6 +111,7 @@ class Hunt:
         try:
             await self._replay(recording)
         finally:
+            self.attempts.terms.watch.close()
             await self.starts.end()
 
     async def _replay(self, recording: Recording) -> None:
@@ -133,7 +135,7 @@ class Hunt:
         findings = list(self.bench.judge(history).findings)
         if history.trouble is not None:
             findings += await self.bench.trouble(seen, example.script, self.attempts)
-        elif not findings and self.ask.compares and self.starts.are_equal:
+        elif not _shows(findings) and self.ask.compares and self.starts.are_equal:
             for observer in example.script.program.users:
                 findings += await self.bench.compare(seen, example.script, self.attempts, observer)
         for finding in findings:
@@ -336,12 +338,12 @@ class Hunt:
         findings = list(judged.findings)
         if history.trouble is not None:
             findings += await self.bench.trouble(view, script, self.attempts)
-        elif not findings and self.ask.compares and self.starts.are_equal:
+        elif not _shows(findings) and self.ask.compares and self.starts.are_equal:
             observers = self.bench.observers(view, script)
             if observers:
                 # In a sweep it is the base: all others are its relatives, and it reads again at the end.
                 who = observers[0] if script.program.sequential else self._random.choice(observers)
-                findings = await self.bench.compare(view, script, self.attempts, who)
+                findings += await self.bench.compare(view, script, self.attempts, who)
         for finding in findings:
             seen = Seen(ran, finding, history)
             if finding.oracle == "canary" and finding.victim_index is None:
@@ -371,7 +373,10 @@ class Hunt:
     # -- findings ------------------------------------------------------------------------------------
 
     async def _report(self, seen: Seen) -> None:
-        key = (seen.finding.oracle, seen.finding.operation, seen.finding.channel)
+        finding = seen.finding
+        # What is left behind shows in no operation: there its kind tells one bug from another.
+        place = finding.operation if finding.oracle != "residue" else finding.path
+        key = (finding.oracle, place, finding.channel)
         if key in self._told:
             return
         self._told.add(key)
@@ -417,3 +422,13 @@ class Hunt:
             return None
         # Once the owner takes part in the same history, the victim has a number in it.
         return await self._teller.sees(both, replace(seen.finding, victim_index=0))
+
+
+def _shows(findings: Sequence[Finding]) -> bool:
+    """Whether something sharper was seen than a comparison could tell."""
+    return any(finding.oracle == "canary" for finding in findings)
+
+
+def _shows(findings: Sequence[Finding]) -> bool:
+    """Whether something sharper was seen than a comparison could tell."""
+    return any(finding.oracle == "canary" for finding in findings)

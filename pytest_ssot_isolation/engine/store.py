@@ -28,20 +28,29 @@ class Store:
     Args:
         folder: Where all are kept; None keeps none.
         test: Id of the test; recordings of other tests are left alone.
+        together: Whether it is an ordinary test that several users run.
     """
 
-    def __init__(self, folder: Path | None, test: str) -> None:
+    def __init__(self, folder: Path | None, test: str, *, together: bool = False) -> None:
         self._folder = folder
+        self._together = together
         self._name = hashlib.sha256(test.encode()).hexdigest()[:10]
         self._test = test
 
-    def keep(self, recording: Recording) -> str:
-        """Save a recording; gives what ``--ssot-replay`` takes for it."""
+    def keep(self, recording: Recording, told: Sequence[str] = ()) -> str:
+        """Save a recording and its story; gives what ``--ssot-replay`` takes for it."""
         text = recording.to_text()
         if self._folder is None:
             return text
         path = self._folder / f"{self._name}-{recording.digest}.json"
-        document = {"test": self._test, **recording.to_plain()}
+        document = {
+            "test": self._test,
+            "digest": recording.digest,
+            "told": list(told),
+            **recording.to_plain(),
+        }
+        if self._together:
+            document["together"] = True
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(f".{os.getpid()}.tmp")
@@ -56,7 +65,7 @@ class Store:
         return str(path)
 
     def known(self, surfaces: Sequence[type[Surface[Any]]]) -> list[Recording]:
-        """Recordings of this test that can still be run, the newest first; the others are removed."""
+        """Recordings of this test that can still be run, the newest first."""
         if self._folder is None or not self._folder.is_dir():
             return []
         found = sorted(
@@ -67,7 +76,7 @@ class Store:
             try:
                 recordings.append(restore(json.loads(path.read_text(encoding="utf-8")), surfaces))
             except (ReplayMismatch, ValueError, KeyError, TypeError, OSError):
-                path.unlink(missing_ok=True)
+                continue  # of another day's surface: it may be wanted again, and costs nothing
         for path in found[MOST_KEPT:]:
             path.unlink(missing_ok=True)
         return recordings
@@ -77,9 +86,9 @@ def _readable(document: dict[str, Any]) -> str:
     """JSON with a line for each call, so that a person can read it."""
     lines = []
     for name, value in document.items():
-        if name == "calls":
-            rows = ",\n    ".join(json.dumps(call) for call in value)
-            lines.append(f'  "calls": [\n    {rows}\n  ]')
+        if name in ("calls", "told") and value:
+            rows = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in value)
+            lines.append(f'  "{name}": [\n    {rows}\n  ]')
         else:
             lines.append(f"  {json.dumps(name)}: {json.dumps(value)}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
