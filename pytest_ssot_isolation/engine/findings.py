@@ -67,10 +67,8 @@ class Teller:
                 same += 1
                 small = again
         if same:
-            shrunk = (
-                f"from {calls} to {len(small.history.bound)} calls in {tries} runs; "
-                f"the same in {same} of {REPLAYS} replays"
-            )
+            how = f"from {calls} to {len(small.history.bound)} calls in {tries} runs" if reduce else "run as recorded"
+            shrunk = f"{how}; the same in {same} of {REPLAYS} replays"
         else:
             small = seen
             shrunk = (

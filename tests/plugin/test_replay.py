@@ -127,7 +127,7 @@ def test_the_command_writes_a_test_that_reproduces_the_leak_without_drawing(
 
     again = leaky.runpytest_subprocess("test_leak.py")
     again.assert_outcomes(failed=1)
-    again.stdout.fnmatch_lines(["*test_leak_*LeakFound*"])
+    again.stdout.fnmatch_lines(["LEAK*test_leak_*canary: *"])
 
 
 def test_a_text_that_is_cut_says_what_to_copy(leaky: pytest.Pytester) -> None:
