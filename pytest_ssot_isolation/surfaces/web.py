@@ -67,7 +67,8 @@ class WebSurface(Surface[Any]):
         Raises:
             WebSocketClosed: The application does not accept it.
         """
-        from pytest_ssot_isolation.surfaces.sockets import SocketInProcess, SocketOverNetwork
+        from pytest_ssot_isolation.surfaces.socket_in_process import SocketInProcess
+        from pytest_ssot_isolation.surfaces.socket_over_network import SocketOverNetwork
 
         request = self.http.build_request("GET", path, headers=dict(headers or {}))
         url = str(request.url.copy_with(scheme="wss" if request.url.scheme == "https" else "ws"))
