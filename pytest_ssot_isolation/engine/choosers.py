@@ -29,6 +29,9 @@ class RandomWalk:
         # so a walk either uses it often or not at all.
         self._flight = self._random.choice((0.0, 0.0, 0.2))
         self._together = self._random.choice((0.0, 0.0, 0.3))
+        # Time that is let pass by choice ends a wait that others held up as well as one that is merely slow:
+        # what it shows must be confirmed without it, so most walks do without.
+        self._clock = self._random.choice((0.0, 0.0, CLOCK_SHARE))
         self._anchors: list[Anchor] = []
         self._in_flight: list[Position] = []
         self._shared: list[Position] = []
@@ -38,7 +41,7 @@ class RandomWalk:
         chosen = users[0]
         if self._random.random() >= self._stay:
             chosen = self._random.choice(users)
-            if chosen == CLOCK and self._random.random() >= CLOCK_SHARE * len(users):
+            if chosen == CLOCK and self._random.random() >= self._clock * len(users):
                 chosen = users[0]
         if chosen != users[0]:
             self._anchors.append(Anchor(at, chosen))

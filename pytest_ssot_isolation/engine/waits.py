@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import types
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from types import CodeType
 
 LONGEST_CHAIN = 200
+
+_STEPS_OF_GENERATORS = frozenset({"async_generator_asend", "async_generator_athrow"})
 
 _SYNC_FILES = frozenset(
     {"asyncio/locks.py", "asyncio/queues.py", "asyncio/taskgroups.py", "asyncio/timeouts.py"}
@@ -75,6 +79,11 @@ def chain(task: asyncio.Task[object]) -> list[tuple[str, str, int]]:
         )
         if step is None:
             break
+        if type(step).__name__ in _STEPS_OF_GENERATORS:
+            # `async with` over an @asynccontextmanager awaits such a step, and only its generator tells more.
+            step = next(
+                (it for it in gc.get_referents(step) if isinstance(it, types.AsyncGeneratorType)), step
+            )
     return frames
 
 
