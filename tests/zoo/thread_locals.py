@@ -1,0 +1,215 @@
+"""Family 5: a thread's own storage, where one thread serves many users."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import StaticPool, String, create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
+
+from pytest_ssot_isolation.generation.strategies import secrets
+from pytest_ssot_isolation.surfaces.base import Surface, operation
+
+from .exhibits import Exhibit
+
+# -- a session object per thread, under an executor ---------------------------------------------------------
+
+
+class Connection:
+    """What a synchronous driver keeps for a session: its parameters, and where they apply."""
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+
+
+class Reports:
+    """Builds reports with a synchronous driver, off the loop."""
+
+    def __init__(self) -> None:
+        self.executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="reports")
+        self._rows: dict[str, list[str]] = {}
+
+    def connection(self, user: str) -> Connection:
+        return Connection(user)
+
+    def _file(self, user: str, text: str) -> int:
+        rows = self._rows.setdefault(self.connection(user).user, [])
+        rows.append(text)
+        return len(rows)
+
+    def _mine(self, user: str) -> list[str]:
+        return list(self._rows.get(self.connection(user).user, ()))
+
+    async def file(self, user: str, text: str) -> int:
+        return await asyncio.get_running_loop().run_in_executor(self.executor, self._file, user, text)
+
+    async def mine(self, user: str) -> list[str]:
+        return await asyncio.get_running_loop().run_in_executor(self.executor, self._mine, user)
+
+
+class ReportsWithThreadLocal(Reports):
+    def __init__(self) -> None:
+        super().__init__()
+        self._local = threading.local()
+
+    def connection(self, user: str) -> Connection:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = Connection(user)
+        kept: Connection = self._local.connection
+        return kept
+
+
+def running(reports: Callable[[], Reports]) -> Callable[[], Any]:
+    @asynccontextmanager
+    async def world() -> AsyncIterator[Reports]:
+        made = reports()
+        try:
+            yield made
+        finally:
+            made.executor.shutdown()
+
+    return world
+
+
+class Reporter(Surface[Reports]):
+    @operation(text=secrets())
+    async def file(self, text: str) -> int:
+        return await self.world.file(self.user.user_id, text)
+
+    @operation
+    async def mine(self) -> list[str]:
+        return await self.world.mine(self.user.user_id)
+
+
+# -- a thread-local "current user" across coroutines ---------------------------------------------------------
+
+
+class Journal:
+    def __init__(self) -> None:
+        self._entries: dict[str, list[str]] = {}
+
+    async def _connect(self) -> None:
+        await asyncio.sleep(0.001)
+
+    async def write(self, user: str, entry: str) -> None:
+        await self._connect()
+        self._entries.setdefault(user, []).append(entry)
+
+    async def read(self, user: str) -> list[str]:
+        await self._connect()
+        return list(self._entries.get(user, ()))
+
+
+class JournalWithThreadLocal(Journal):
+    def __init__(self) -> None:
+        super().__init__()
+        self._local = threading.local()
+
+    async def write(self, user: str, entry: str) -> None:
+        self._local.user = user
+        await self._connect()
+        self._entries.setdefault(self._local.user, []).append(entry)
+
+    async def read(self, user: str) -> list[str]:
+        self._local.user = user
+        await self._connect()
+        return list(self._entries.get(self._local.user, ()))
+
+
+class Diarist(Surface[Journal]):
+    @operation(entry=secrets())
+    async def write(self, entry: str) -> None:
+        await self.world.write(self.user.user_id, entry)
+
+    @operation
+    async def read(self) -> list[str]:
+        return await self.world.read(self.user.user_id)
+
+
+# -- SQLAlchemy's thread-scoped session under coroutines -----------------------------------------------------
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Task(Base):
+    __tablename__ = "task"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(String)
+    text: Mapped[str] = mapped_column(String)
+
+
+async def audit() -> None:
+    await asyncio.sleep(0.001)  # where the real one posts to another service
+
+
+class Tasks:
+    """A unit of work for each request: add, have it audited, commit; or roll back when it is refused."""
+
+    def __init__(self, registry: Callable[[sessionmaker[Session]], Any]) -> None:
+        engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        Base.metadata.create_all(engine)
+        self._session = registry(sessionmaker(engine, expire_on_commit=False))
+
+    async def add(self, owner: str, text: str) -> None:
+        session = self._session()
+        session.add(Task(owner=owner, text=text))
+        await audit()
+        session.commit()
+        self._close(session)
+
+    async def preview(self, owner: str, text: str) -> list[str]:
+        session = self._session()
+        session.add(Task(owner=owner, text=text))
+        await audit()
+        # What would the list look like? Nothing of this is kept.
+        rows = [task.text for task in session.new if isinstance(task, Task)]
+        session.rollback()
+        self._close(session)
+        return rows
+
+    async def mine(self, owner: str) -> list[str]:
+        session = self._session()
+        rows = list(session.scalars(select(Task.text).where(Task.owner == owner).order_by(Task.id)))
+        self._close(session)
+        return rows
+
+    def _close(self, session: Session) -> None:
+        if isinstance(self._session, scoped_session):
+            self._session.remove()
+        else:
+            session.close()
+
+
+class TaskUser(Surface[Tasks]):
+    @operation(text=secrets())
+    async def add(self, text: str) -> None:
+        await self.world.add(self.user.user_id, text)
+
+    @operation(text=secrets())
+    async def preview(self, text: str) -> list[str]:
+        return await self.world.preview(self.user.user_id, text)
+
+    @operation
+    async def mine(self) -> list[str]:
+        return await self.world.mine(self.user.user_id)
+
+
+EXHIBITS = {
+    "thread_local_under_executor": Exhibit(
+        surface=Reporter, leaky=running(ReportsWithThreadLocal), safe=running(Reports)
+    ),
+    "thread_local_across_coroutines": Exhibit(surface=Diarist, leaky=JournalWithThreadLocal, safe=Journal),
+    "thread_scoped_session": Exhibit(
+        surface=TaskUser,
+        leaky=lambda: Tasks(scoped_session),
+        safe=lambda: Tasks(lambda maker: maker),
+    ),
+}
