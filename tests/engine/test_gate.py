@@ -74,7 +74,7 @@ def test_two_steps_may_share_a_tick_so_that_a_loader_can_gather_two_users(stage:
         batches.append(list(waiting))
         waiting.clear()
 
-    for seed in range(40):
+    for seed in range(200):
         stage.run(load, load, walk=seed)
         if [0, 1] in [sorted(batch) for batch in batches]:
             break
