@@ -11,7 +11,7 @@ from pytest_ssot_isolation.model.history import History, Outcome
 from pytest_ssot_isolation.model.program import Program, Result
 from pytest_ssot_isolation.model.schedule import CLOCK, NATURAL, Schedule
 from pytest_ssot_isolation.model.verdict import Finding, Judgement
-from pytest_ssot_isolation.oracles import canary
+from pytest_ssot_isolation.oracles import canary, residue
 from pytest_ssot_isolation.oracles.noninterference import (
     Difference,
     View,
@@ -67,6 +67,8 @@ class Bench:
         controls, reason = said.controls, said.reason
         if "canary" in self.oracles:
             findings += said.findings
+        if "residue" in self.oracles:
+            findings += residue.judge(history, self.scanner.scan).findings
         return Judgement(findings=tuple(findings), reason=reason, controls=controls)
 
     def redact(self, text: str, names: Callable[[int, int], str]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_ssot_isolation.engine import session
 from pytest_ssot_isolation.engine.bind import Binder, LeftOut
 from pytest_ssot_isolation.engine.faults import Faults
+from pytest_ssot_isolation.engine.hygiene.watch import Watch
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
 from pytest_ssot_isolation.errors import Busy, BusyStep, CutShort
 from pytest_ssot_isolation.generation.planting import Spotted
@@ -46,6 +47,7 @@ class Terms:
         patience: Seconds without any step after which a run is given up.
         blocked: Asks the servers how many sessions wait for another's lock.
         most_steps: Steps after which a run is given up.
+        watch: Looks at connections when they change hands.
     """
 
     mint: Mint
@@ -53,6 +55,7 @@ class Terms:
     patience: float = 5.0
     blocked: Callable[[], int] | None = None
     most_steps: int = 20_000
+    watch: Watch = field(default_factory=Watch)
 
 
 @dataclass(slots=True)
@@ -149,11 +152,13 @@ class Run:
             SurfaceError: A surface cannot be opened.
             BaseException: What must not be swallowed: ``KeyboardInterrupt``, ``pytest.skip``, ...
         """
+        self.terms.watch.begin(self.tape.now)
         with self._logs():
             try:
                 await self._sign_in()
                 await self._make_calls()
             finally:
+                self.terms.watch.end()
                 await self._sign_out()
         return self._history()
 
@@ -407,6 +412,7 @@ class Run:
             resumptions=self.resumptions,
             sites=tuple(self.turns.sites or ()),
             path=tuple(self.turns.path),
+            leftovers=tuple(self.terms.watch.found),
             notes=tuple(self.notes),
         )
 

@@ -432,3 +432,13 @@ def _shows(findings: Sequence[Finding]) -> bool:
 def _shows(findings: Sequence[Finding]) -> bool:
     """Whether something sharper was seen than a comparison could tell."""
     return any(finding.oracle == "canary" for finding in findings)
+
+
+def _shows(findings: Sequence[Finding]) -> bool:
+    """Whether something sharper was seen than a comparison could tell."""
+    return any(finding.oracle == "canary" for finding in findings)
+
+
+def _shows(findings: Sequence[Finding]) -> bool:
+    """Whether something sharper was seen than a comparison could tell."""
+    return any(finding.oracle == "canary" for finding in findings)

@@ -118,9 +118,12 @@ def _saw(
     history: History, finding: Finding, answer: Observation, names: Mapping[int, str],
     show: Callable[[object, int], str],
 ) -> str:  # fmt: skip
-    if answer.call != finding.index or answer.user != (
-        finding.offender_index if finding.oracle == "canary" else finding.victim_index
-    ):
+    shown_to = (
+        finding.victim_index
+        if finding.oracle in COMPARED or finding.offender_index is None
+        else finding.offender_index
+    )
+    if answer.call != finding.index or answer.user != shown_to:
         return ""
     where = f" at {finding.path}" if finding.path else ""
     if finding.oracle == "canary":

@@ -122,6 +122,33 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """What somebody met where the one before had left it.
+
+    Attributes:
+        kind: ``"setting"``, ``"role"``, ``"search_path"``, ``"temporary table"``, ``"prepared statement"``,
+            ``"channel"``, ``"advisory lock"``, ``"transaction"``, ``"cursor"``, ``"session"`` or
+            ``"context variable"``.
+        name: Which of its kind.
+        value: What it held, in the seen form.
+        place: What carried it, in words, such as ``"an asyncpg connection"``.
+        left_by: Index of the user who left it; None where that is not known.
+        left_in: Id of that user's call.
+        found_by: Index of the user who met it.
+        found_in: Id of the call in which it was met.
+    """
+
+    kind: str
+    name: str
+    value: object
+    place: str
+    left_by: int | None
+    left_in: int = -1
+    found_by: int
+    found_in: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
     """A call with the values that it was made with.
 
@@ -164,6 +191,7 @@ class History:
         sites: For each step its user and the place in the code from which it went on, where that
             was asked for.
         path: For each step its user and that user's call.
+        leftovers: What users met where others had left it, in the order in which it was met.
     """
 
     principals: tuple[Principal, ...]
@@ -181,6 +209,7 @@ class History:
     notes: tuple[str, ...] = ()
     sites: tuple[tuple[int, str], ...] = ()
     path: tuple[tuple[int, int], ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
 
     def may_see(self, viewer: int, owner: int) -> bool:
         """Whether the viewer may see what is the owner's."""

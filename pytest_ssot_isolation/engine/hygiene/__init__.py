@@ -1,0 +1,1 @@
+"""What connections still carry when the next user gets them."""
