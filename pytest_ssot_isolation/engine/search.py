@@ -427,18 +427,3 @@ class Hunt:
 def _shows(findings: Sequence[Finding]) -> bool:
     """Whether something sharper was seen than a comparison could tell."""
     return any(finding.oracle == "canary" for finding in findings)
-
-
-def _shows(findings: Sequence[Finding]) -> bool:
-    """Whether something sharper was seen than a comparison could tell."""
-    return any(finding.oracle == "canary" for finding in findings)
-
-
-def _shows(findings: Sequence[Finding]) -> bool:
-    """Whether something sharper was seen than a comparison could tell."""
-    return any(finding.oracle == "canary" for finding in findings)
-
-
-def _shows(findings: Sequence[Finding]) -> bool:
-    """Whether something sharper was seen than a comparison could tell."""
-    return any(finding.oracle == "canary" for finding in findings)
