@@ -94,6 +94,20 @@ class _Tape:
         )
 
 
+class _LogHandler(logging.Handler):
+    """Takes down the records that a user's code emits, at INFO and above."""
+
+    def __init__(self, tape: _Tape) -> None:
+        super().__init__(logging.INFO)
+        self._tape = tape
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell the user in whose context it was emitted."""
+        user = USER.get()
+        if user is not None:
+            self._tape.push(user, session.log_form(record), "log")
+
+
 class Run:
     """One run; made anew for each.
 
@@ -157,6 +171,8 @@ class Run:
             try:
                 await self._sign_in()
                 await self._make_calls()
+                # Asked while everybody is signed in: an answer may hang on the world.
+                self._rights = session.rights(self._sessions, self.cast.contexts, self.terms.boundary)
             finally:
                 self.terms.watch.end()
                 await self._sign_out()
@@ -180,8 +196,8 @@ class Run:
             home.run(USER.set, index)
             home.run(CURRENT.set, context)
             self._contexts[index] = home
-            self._sessions[index] = session.Session(surface, operations_of(cls))
-            if index in acting or not self.script.program.sequential:
+            self._sessions[index] = opened = session.Session(surface, operations_of(cls))
+            if (index in acting or not self.script.program.sequential) and not opened.opens_by_itself:
                 opening.append((index, loop.create_task(self._open_one(index), context=home)))
                 if not cls.open_concurrently:
                     await opening[-1][1]
@@ -215,8 +231,9 @@ class Run:
     async def _sign_out(self) -> None:
         loop = asyncio.get_running_loop()
         for index, opened in self._sessions.items():
-            home = self._contexts[index]
-            note = await loop.create_task(opened.close(), context=home)
+            if opened.closes_by_itself:
+                continue
+            note = await loop.create_task(opened.close(), context=self._contexts[index])
             if note:
                 self.notes.append(note)
 
@@ -383,20 +400,12 @@ class Run:
 
     @contextmanager
     def _logs(self) -> Iterator[None]:
-        tape = self.tape
-
-        class Handler(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                user = USER.get()
-                if user is not None:
-                    tape.push(user, session.log_form(record), "log")
-
-        with session.observed_logs(Handler(logging.INFO)):
+        with session.observed_logs(_LogHandler(self.tape)):
             yield
 
     def _history(self) -> History:
         principals = self.script.principals(self.cast)
-        lawful, changing = session.rights(self._sessions, self.cast.contexts, self.terms.boundary)
+        lawful, changing = self._rights
         return History(
             principals=principals,
             observations=tuple(self.tape.observations),

@@ -60,6 +60,21 @@ class Session:
         self._closing: Any = None
         self._is_open = False
 
+    @property
+    def opens_by_itself(self) -> bool:
+        """Whether the surface has nothing to do at sign-in; then it is open, and no task is needed."""
+        if getattr(self.surface, "open", None) is None:
+            self._is_open = True
+            return True
+        return False
+
+    @property
+    def closes_by_itself(self) -> bool:
+        """Whether there is nothing to do at sign-out."""
+        if not self._is_open:
+            return True
+        return self._closing is None and getattr(self.surface, "close", None) is None
+
     async def open(self) -> object:
         """Sign in; what comes back was seen by the user.
 
@@ -67,12 +82,10 @@ class Session:
             Refused: The application does not accept the user's id.
             SurfaceError: Anything else went wrong.
         """
-        opening = getattr(self.surface, "open", None)
-        if opening is None:
-            self._is_open = True
+        if self.opens_by_itself:
             return None
         try:
-            given = opening()
+            given = self.surface.open()  # type: ignore[attr-defined]
             if inspect.isasyncgen(given):
                 self._closing = given
                 given = await anext(given, None)
