@@ -48,6 +48,8 @@ MOST_DRAIN_STEPS = 500
 QUIET = 0.035
 UNSEEN_QUIET = 0.3
 RECHECK = 0.01
+# Work of the application's own that waits for a reply holds virtual time up so long, in seconds.
+OWED_PATIENCE = 1.0
 
 _WAKES_A_SLEEPER = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 
@@ -216,12 +218,20 @@ class Gate:
     async def create_connection(self, *args: Any, **options: Any) -> Any:
         """As the loop's own."""
         self.outside.has_sockets = True
-        return await super().create_connection(*args, **options)  # type: ignore[misc]
+        self.outside.jobs += 1
+        try:
+            return await super().create_connection(*args, **options)  # type: ignore[misc]
+        finally:
+            self.outside.jobs -= 1
 
     async def create_unix_connection(self, *args: Any, **options: Any) -> Any:
         """As the loop's own."""
         self.outside.has_sockets = True
-        return await super().create_unix_connection(*args, **options)  # type: ignore[misc]
+        self.outside.jobs += 1
+        try:
+            return await super().create_unix_connection(*args, **options)  # type: ignore[misc]
+        finally:
+            self.outside.jobs -= 1
 
     async def create_server(self, *args: Any, **options: Any) -> Any:
         """As the loop's own."""
@@ -344,6 +354,7 @@ class Gate:
                 pending.append(lane)
         for lane in ended:
             del turns.lanes[lane.task]
+        is_due = bool(pending)
         hidden = turns.chooser.hides(turns.here)
         if hidden:
             if self._has_yet_to_block(turns, [lane for lane in pending if lane.key in hidden]):
@@ -377,7 +388,7 @@ class Gate:
             turns.stop(Stuck.after_steps(turns.most_steps, turns.describe()))
             return False
         users = turns.natural(ready)
-        if not pending and self._clock.is_near(NEAR):
+        if not is_due and self._clock.is_near(NEAR):
             users.append(CLOCK)
         user = turns.chooser.choose(turns.here, users) if len(users) > 1 else users[0]
         if user == CLOCK:
@@ -476,7 +487,7 @@ class Gate:
             if waited <= turns.patience:
                 self._grace_timer = self._grace_timer or super().call_later(0, self._look_again)  # type: ignore[misc]
                 return False
-        elif self._clock.is_near(waited if pending else float("inf")):
+        elif self._clock.is_near(waited if pending or self._is_owed(waited) else float("inf")):
             # Virtual time never runs ahead of real time while a reply is due: a pool's time-out
             # would fire at once.
             if turns.steps >= turns.most_steps:
@@ -504,6 +515,10 @@ class Gate:
         if self._grace_timer is None:
             self._grace_timer = super().call_later(RECHECK, self._look_again)  # type: ignore[misc]
         return False
+
+    def _is_owed(self, waited: float) -> bool:
+        """Whether a task of the application's own, such as a pool's, waits for a reply; not for ever."""
+        return waited < OWED_PATIENCE and self.outside.owes
 
     def _is_deadlock(self, live: list[Lane], quiet: float) -> bool:
         """Whether nothing can come any more: everybody waits for somebody, and nobody outside owes anything."""

@@ -31,7 +31,7 @@ class Outside:
     """Keeps count of what is under way outside.
 
     Attributes:
-        jobs: Functions that run in worker threads for the loop.
+        jobs: Functions that run in worker threads for the loop, and connections that are being made.
         has_sockets: Whether a socket was ever opened through the loop, or watched by it.
         heard_at: When something last came from a socket, on the monotonic clock.
     """

@@ -1,0 +1,222 @@
+"""What the harness costs: beside the bare gate loop, in programs a second, and on asyncpg beside plain gather."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from pytest_ssot_isolation import Surface, keys, operation, secrets
+from pytest_ssot_isolation.engine import attempts
+from pytest_ssot_isolation.engine.choosers import RandomWalk
+from pytest_ssot_isolation.engine.host import Host
+from pytest_ssot_isolation.engine.lanes import USER, Turns
+from pytest_ssot_isolation.engine.run import Run
+
+EXAMPLES = 300
+
+
+class App:
+    def __init__(self) -> None:
+        self.notes: dict[tuple[str, str], str] = {}
+        self.lock = asyncio.Lock()
+
+
+class Notes(Surface[App]):
+    @operation(title=keys(), body=secrets())
+    async def write(self, title: str, body: str) -> None:
+        async with self.world.lock:
+            await asyncio.sleep(0)
+            self.world.notes[self.user.user_id, title] = body
+
+    @operation(title=keys())
+    async def read(self, title: str) -> str | None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return self.world.notes.get((self.user.user_id, title))
+
+
+async def bare(run: Run, history: Any, seed: int) -> int:
+    """The same calls at the gate, and nothing else: no session, no history, no oracle."""
+    loop: Any = asyncio.get_running_loop()
+    world = App()
+    queues: dict[int, deque[Any]] = {}
+    for call in run.script.program.calls:
+        if call.id in history.bound:
+            bound = history.bound[call.id]
+            queues.setdefault(bound.user, deque()).append((call.operation, dict(bound.arguments)))
+    surfaces: dict[int, Any] = {}
+    contexts: dict[int, contextvars.Context] = {}
+    for user in queues:
+        surfaces[user] = Notes()
+        surfaces[user].world, surfaces[user].user = world, run.cast.contexts[user]
+        contexts[user] = contextvars.copy_context()
+        contexts[user].run(USER.set, user)
+    done = loop.create_future()
+    turns = Turns(RandomWalk(seed))
+    turns.main = asyncio.current_task()
+    turns.when_stopped = lambda: done.set_result(None)
+    open_users = set(queues)
+
+    def following(user: int) -> None:
+        if not queues[user]:
+            open_users.discard(user)
+            if not open_users:
+                done.set_result(None)
+            return
+        name, arguments = queues[user].popleft()
+        task = loop.create_task(getattr(surfaces[user], name)(**arguments), context=contexts[user].copy())
+        task.add_done_callback(lambda _: following(user))
+
+    loop.close_gate(turns)
+    try:
+        for user in sorted(queues):
+            following(user)
+        await done
+    finally:
+        loop.open_gate()
+    return turns.steps
+
+
+@pytest.mark.parametrize("calls", [24, 36])
+def test_programs_a_second_in_memory(
+    isolation: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls: int
+) -> None:
+    ran: list[tuple[Run, Any]] = []
+
+    class Noted(Run):
+        async def perform(self) -> Any:
+            history = await super().perform()
+            ran.append((self, history))
+            return history
+
+    monkeypatch.setattr(attempts, "Run", Noted)
+    options: dict[str, Any] = {"world": App, "calls": calls, "oracles": ["canary"], "seed": 1, "users": 3}
+    began = wall = 0.0
+
+    def progress(examples: int, _findings: int) -> None:
+        nonlocal began, wall
+        if examples == 1:  # the sweep of look-alike users is over
+            began, wall = time.process_time(), time.perf_counter()
+
+    isolation.check(Notes, examples=EXAMPLES + 1, progress=progress, **options)
+    took, wall = time.process_time() - began, time.perf_counter() - wall
+    programs = [(run, history) for run, history in ran if not run.script.program.sequential]
+
+    mean = sum(len(history.bound) for _, history in programs) / len(programs)
+    with Host() as host:
+        began = time.process_time()
+        for seed, (run, history) in enumerate(programs):
+            host.run(bare(run, history, seed))
+        alone = (time.process_time() - began) * EXAMPLES / len(programs)
+    with capsys.disabled():
+        print(
+            f"\n{calls} calls ({mean:.0f} in the mean): {EXAMPLES / took:.0f} programs a second of "
+            f"processor time, {EXAMPLES / wall:.0f} by the clock; bare gate {EXAMPLES / alone:.0f}; "
+            f"ratio {alone / took:.2f} (bar 0.6)"
+        )
+
+
+SCHEMA = "CREATE TABLE note (owner text, title text, body text); GRANT ALL ON note TO PUBLIC"
+
+
+class Pooled(Surface[Any]):
+    @operation(title=keys(), body=secrets())
+    async def write(self, title: str, body: str) -> None:
+        async with self.world.acquire() as connection:
+            await connection.execute("INSERT INTO note VALUES ($1, $2, $3)", self.user.user_id, title, body)
+
+    @operation(title=keys())
+    async def read(self, title: str) -> list[str]:
+        async with self.world.acquire() as connection:
+            rows = await connection.fetch(
+                "SELECT body FROM note WHERE owner = $1 AND title = $2", self.user.user_id, title
+            )
+        return [row["body"] for row in rows]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_programs_a_second_on_asyncpg(
+    isolation: Any,
+    postgres: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    size: int,
+) -> None:
+    import asyncpg
+
+    postgres.apply(SCHEMA)
+    ran: list[tuple[Run, Any]] = []
+    spent = 0.0
+
+    class Noted(Run):
+        async def perform(self) -> Any:
+            nonlocal spent
+            began = time.perf_counter()
+            history = await super().perform()
+            if not self.script.program.sequential:
+                spent += time.perf_counter() - began
+            ran.append((self, history))
+            return history
+
+    monkeypatch.setattr(attempts, "Run", Noted)
+
+    @asynccontextmanager
+    async def world() -> AsyncIterator[Any]:
+        async with asyncpg.create_pool(postgres.dsn, min_size=size, max_size=size) as pool:
+            yield pool
+
+    examples = 100
+    start = 0.0
+
+    def progress(done: int, _findings: int) -> None:
+        nonlocal start
+        if done == 1:
+            start = time.perf_counter()
+
+    isolation.check(
+        Pooled,
+        world=world,
+        world_scope="check",
+        calls=12,
+        examples=examples + 1,
+        oracles=["canary"],
+        ids="plain",
+        seed=2,
+        progress=progress,
+    )
+    took = time.perf_counter() - start
+    programs = [(run, history) for run, history in ran if not run.script.program.sequential]
+
+    async def plain() -> float:
+        async with world() as pool:
+
+            async def user(index: int, run: Run, history: Any) -> None:
+                surface = Pooled()
+                surface.world, surface.user = pool, run.cast.contexts[index]
+                for call in run.script.program.calls:
+                    if call.user == index and call.id in history.bound:
+                        await getattr(surface, call.operation)(**dict(history.bound[call.id].arguments))
+
+            await asyncio.gather(
+                *(user(index, *programs[0]) for index in programs[0][0].script.program.users)
+            )
+            began = time.perf_counter()
+            for run, history in programs:
+                await asyncio.gather(*(user(index, run, history) for index in run.script.program.users))
+            return time.perf_counter() - began
+
+    alone = asyncio.run(plain()) / len(programs)
+    each = spent / len(programs)
+    with capsys.disabled():
+        print(
+            f"\nasyncpg, 12 calls, pool of {size}: {examples / took:.0f} programs a second with all (bar 50); a run "
+            f"takes {1000 * each:.1f} ms, plain gather {1000 * alone:.1f} ms, ratio {each / alone:.2f} "
+            f"(bar {1.5 if size == 1 else 3})"
+        )
