@@ -31,9 +31,10 @@ class Gatherer:
         if paths := self.config.stash[options.SETTINGS].report:
             from pytest_ssot_isolation.report import json_document
 
+            reports = self.config.stash[options.REPORT]
             for path in (path for path in paths if path.suffix == ".json"):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json_document.render(self.config.stash[options.REPORT]), encoding="utf-8")
+                path.write_text(json_document.render(reports), encoding="utf-8")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         stash = self.config.stash
@@ -43,5 +44,8 @@ class Gatherer:
 
             terminalreporter.section("isolation")
             terminalreporter.write_line(terminal.summary(reports))
+        if (known := stash.get(options.KNOWN, None)) is not None:
+            for line in known.unused(reports):
+                terminalreporter.write_line(f"ssot-isolation: {line}")
         for line in stash[options.SERVERS]:
             terminalreporter.write_line(f"ssot-isolation: {line}")

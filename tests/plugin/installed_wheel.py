@@ -27,9 +27,8 @@ def main() -> None:
     }
     if strangers:
         raise SystemExit(f"The wheel holds more than the package: {sorted(strangers)}.")
-    missing = [
-        name for name in ("py.typed", "_data") if not resources(pytest_ssot_isolation).joinpath(name).exists()
-    ]  # type: ignore[attr-defined]
+    held = {entry.name for entry in resources(pytest_ssot_isolation).iterdir()}
+    missing = sorted({"py.typed", "_data"} - held)
     if missing:
         raise SystemExit(f"The wheel lacks {missing}.")
     (plugin,) = entry_points(group="pytest11", name="ssot_isolation")
