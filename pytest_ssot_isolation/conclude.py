@@ -29,7 +29,7 @@ def conclude(
         replayed: Whether one recorded example was run instead of a hunt.
     """
     tally = hunt.tally
-    failing = [f for f in hunt.findings if SEVERITIES[f.severity] >= ask.fail_on]
+    failing = [f for f in hunt.findings if not f.accepted and SEVERITIES[f.severity] >= ask.fail_on]
     never = [] if replayed else list(_never_succeeded(hunt, ask))
     reasons = [] if replayed else list(_reasons(hunt, ask, never))
     if failing:
@@ -57,7 +57,7 @@ def conclude(
 
 
 def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda f: (-SEVERITIES[f.severity], len(f.calls) or 99)))
+    return tuple(sorted(findings, key=lambda f: (bool(f.accepted), -SEVERITIES[f.severity], len(f.calls) or 99)))
 
 
 def _never_succeeded(hunt: Hunt, ask: Ask) -> Iterable[tuple[str, str]]:
@@ -106,3 +106,5 @@ def _notes(hunt: Hunt, ask: Ask, eager: bool, replayed: bool) -> Iterable[str]:
         text = next(iter(tally.troubles), "").partition("\n")[0]
         yield f"{tally.cut_short} of {tally.examples} examples were cut short, the first with: {text}"
     yield from tally.notes
+    for name, reason in hunt.bench.silent.items():
+        yield f"the oracle {name} had nothing to say: {reason}"

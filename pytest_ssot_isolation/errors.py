@@ -8,6 +8,8 @@ from textwrap import indent
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_ssot_isolation.model.report import Report
 
 
@@ -277,6 +279,25 @@ class ProtectionRefused(IsolationError):
 
 class AuditError(IsolationError):
     """The source audit cannot be carried out as it was configured."""
+
+
+class BadKnownFindings(IsolationError):
+    """The file of accepted findings cannot be used."""
+
+    @classmethod
+    def because(cls, path: Path, why: str) -> BadKnownFindings:
+        return cls(
+            f"The accepted findings in {path} cannot be used: {why}.\n"
+            "To fix this, write each as in:\n"
+            "  [[finding]]\n"
+            '  key = "canary:read:result:body"\n'
+            '  reason = "public until the new search is in"\n'
+            "  expires = 2030-01-31"
+        )
+
+
+class BadExtension(SurfaceError):
+    """What another plugin added through our hooks cannot be used."""
 
 
 class DemoUnusable(IsolationError):

@@ -14,6 +14,7 @@ import pytest
 from pytest_ssot_isolation import options
 
 if TYPE_CHECKING:
+    from pytest_ssot_isolation.extensions import Extensions
     from pytest_ssot_isolation.generation.planting import Canaries
     from pytest_ssot_isolation.harness import Isolation
     from pytest_ssot_isolation.model.context import UserExecutionContext
@@ -50,7 +51,18 @@ def isolation_of(item: pytest.Item) -> Isolation:
         record=item.stash.setdefault(options.REPORT, []).append,
         blocked=lambda: _asks_for_blocked(_databases_of(item)),
         share=_share_of_budget(item.session, config.stash[options.SETTINGS]),
+        known=config.stash.get(options.KNOWN, None),
+        extensions=lambda: _extensions_of(config),
     )
+
+
+def _extensions_of(config: pytest.Config) -> Extensions:
+    """What other plugins add, asked once in a run."""
+    from pytest_ssot_isolation.extensions import Extensions
+
+    if options.EXTENSIONS not in config.stash:
+        config.stash[options.EXTENSIONS] = Extensions.of(config)
+    return config.stash[options.EXTENSIONS]
 
 
 def _asks_for_blocked(databases: Sequence[Any]) -> Callable[[], int] | None:

@@ -8,10 +8,13 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_ssot_isolation.errors import InconclusiveCheck, LeakFound, SurfaceError
+from pytest_ssot_isolation.extensions import Extensions
+from pytest_ssot_isolation.known_findings import KnownFindings
 from pytest_ssot_isolation.model.report import Report
 from pytest_ssot_isolation.model.verdict import Verdict
 from pytest_ssot_isolation.parameters import BUDGETS, Parameters, read
@@ -48,6 +51,8 @@ class Isolation:
         blocked: Gives what asks the databases of the test how many sessions wait for another's lock;
             None where there is none to ask.
         share: Seconds of the run's budget that one check may take; None for the profile's own.
+        known: Findings that are accepted; none by default.
+        extensions: Gives the oracles and surfaces of other plugins.
     """
 
     def __init__(
@@ -61,7 +66,11 @@ class Isolation:
         record: Callable[[Report], None] = lambda report: None,
         blocked: Callable[[], Callable[[], int] | None] = lambda: None,
         share: float | None = None,
+        known: KnownFindings | None = None,
+        extensions: Callable[[], Extensions] = Extensions,
     ) -> None:
+        self._known = known if known is not None else KnownFindings()
+        self._extensions = extensions
         self._settings = settings
         self._test_id = test_id
         self._marker = dict(marker or {})
@@ -135,8 +144,8 @@ class Isolation:
             "stop_at_first": stop_at_first, "mutate": mutate, "seed": seed, "reset": reset,
         }  # fmt: skip
         set_here = {name: value for name, value in given.items() if value is not _UNSET}
-        asked = read(surface, self._marker, set_here)
-        report = self._run(asked, world, progress)
+        asked = read(surface, self._marker, set_here, self._extensions())
+        report = self._with_notes(self._run(asked, world, progress))
         self._record(report)
         return _or_raise(report, self._settings.fail_on)
 
@@ -186,12 +195,20 @@ class Isolation:
         from pytest_ssot_isolation.surfaces.base import ways_into_the_world
 
         mint = Mint(hashlib.sha256(f"canaries {ask.seed}".encode()).digest())
-        bench = Bench(oracles=frozenset(ask.oracles), scanner=Scanner(mint), declared=asked.declared)
+        bench = Bench(
+            oracles=frozenset(ask.oracles),
+            scanner=Scanner(mint),
+            declared=asked.declared,
+            further=self._extensions().oracles,
+        )
         starts = Starts(
             world, asked.reset, tuple(self._resets()), asked.world_scope, ways_into_the_world(ask.surfaces)
         )
         terms = Terms(mint=mint, boundary=ask.boundary, blocked=self._blocked())
-        return Hunt(ask, terms, starts, bench, keep=keep, known=known, progress=progress)
+        return Hunt(
+            ask, terms, starts, bench, keep=keep, known=known, progress=progress,
+            accepts=lambda finding: self._known.accepts(finding, self._test_id),
+        )  # fmt: skip
 
     def _ask(self, asked: Parameters) -> Ask:
         from pytest_ssot_isolation.conclude import SEVERITIES
@@ -244,7 +261,7 @@ class Isolation:
             ReplayMismatch: The recording cannot be read, belongs to another surface, or the steps ran
                 otherwise than recorded.
         """
-        asked = read(surface, {}, {"reset": reset})
+        asked = read(surface, {}, {"reset": reset}, self._extensions())
         began = time.monotonic()
         ask = self._ask(asked)
         hunt = self._hunt(
@@ -264,8 +281,6 @@ class Isolation:
         return await asyncio.to_thread(self.replay, text_or_path, surface, **options)
 
     def _replayed(self, text: str, hunt: Hunt, ask: Ask, began: float) -> Report:
-        from dataclasses import replace
-
         from pytest_ssot_isolation.conclude import conclude
         from pytest_ssot_isolation.engine.host import Host
         from pytest_ssot_isolation.engine.record import parse, restore, text_of
@@ -303,8 +318,6 @@ class Isolation:
             BaseException: What the test itself raised, with the smallest interleaving as a note.
             LeakFound: A user saw another's canary, or users wait for each other for ever.
         """
-        from dataclasses import replace
-
         from pytest_ssot_isolation.conclude import conclude
         from pytest_ssot_isolation.engine.host import Host
         from pytest_ssot_isolation.engine.store import Store
@@ -342,6 +355,20 @@ class Isolation:
             raise error
         return _or_raise(report, self._settings.fail_on)
 
+    # -- accepted findings ---------------------------------------------------------------------------
+
+    def _accepted(self, report: Report) -> Report:
+        """A report of a check that knows nothing of accepted findings, as if it did."""
+        findings = tuple(self._known.accepts(finding, self._test_id) for finding in report.findings)
+        if report.verdict is Verdict.LEAK and all(finding.accepted for finding in findings):
+            verdict = Verdict.INCONCLUSIVE if report.reasons else Verdict.CLEAN
+            return replace(report, findings=findings, verdict=verdict)
+        return replace(report, findings=findings)
+
+    def _with_notes(self, report: Report) -> Report:
+        notes = self._known.notes(report.findings, self._test_id)
+        return replace(report, notes=(*report.notes, *notes)) if notes else report
+
     # -- factories -----------------------------------------------------------------------------------
 
     def check_factory(
@@ -369,6 +396,7 @@ class Isolation:
         from pytest_ssot_isolation.engine.factory import check_factory
 
         report = check_factory(factory, contexts=contexts, shares=shares, users=users)
+        report = self._with_notes(self._accepted(report))
         self._record(report)
         return _or_raise(report, self._settings.fail_on)
 

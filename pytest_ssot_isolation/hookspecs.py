@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 @pytest.hookspec
 def pytest_ssot_oracles(config: pytest.Config) -> Iterable[Any]:
-    """Return further oracles, which judge every history of every check.
+    """Return further oracles, which judge every history of every check. Asked once, before the first check.
 
     Args:
         config: The run's configuration.
 
     Returns:
         Objects with a ``name`` and ``judge(history) -> Judgement``; a judgement is a pure
-        function of the history. Their names may be used in ``oracles=`` like the built-in ones.
+        function of the history. Their names may be used in ``oracles=`` like the built-in ones;
+        where a check names its oracles, only those judge.
     """
     raise NotImplementedError
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_ssot_isolation.extensions import Extensions
+    from pytest_ssot_isolation.known_findings import KnownFindings
     from pytest_ssot_isolation.model.report import Report
 
 PROFILES: Final = ("quick", "default", "deep")
@@ -74,6 +76,10 @@ SERVERS: Final = pytest.StashKey[dict[str, None]]()
 """A line on each server that was used, in the order of first use."""
 DATABASES: Final = pytest.StashKey[list[tuple[pytest.Item | pytest.Collector, Any]]]()
 """Open databases, each with the node in whose scope it lives."""
+KNOWN: Final[pytest.StashKey[KnownFindings]] = pytest.StashKey()
+"""The accepted findings of the run; where there are any."""
+EXTENSIONS: Final[pytest.StashKey[Extensions]] = pytest.StashKey()
+"""What other plugins added; from the first check on."""
 
 MARKERS: Final = (
     "isolation(**defaults): defaults for `isolation.check` in this test; every test that requests the fixture"

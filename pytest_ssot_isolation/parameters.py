@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ssot_isolation.errors import SurfaceError
+from pytest_ssot_isolation.extensions import Extensions
 from pytest_ssot_isolation.model.program import Operation
 from pytest_ssot_isolation.surfaces.base import Surface, operations_of
 
@@ -55,8 +56,19 @@ class Parameters:
     replay: str | None = None
 
 
-def read(surface: object, marker: Mapping[str, object], call: Mapping[str, object]) -> Parameters:
+def read(
+    surface: object,
+    marker: Mapping[str, object],
+    call: Mapping[str, object],
+    extensions: Extensions | None = None,
+) -> Parameters:
     """Put the parameters of one check together.
+
+    Args:
+        surface: A class, the name of one that a plugin offers, or several of either.
+        marker: What the test's marker says.
+        call: What the call says.
+        extensions: Oracles and surfaces of other plugins.
 
     Raises:
         SurfaceError: One of them cannot be used.
@@ -64,13 +76,15 @@ def read(surface: object, marker: Mapping[str, object], call: Mapping[str, objec
     from pytest_ssot_isolation.engine.ask import DEFAULT, ORACLES
     from pytest_ssot_isolation.oracles.normal import Declarations
 
-    surfaces = tuple(surface) if isinstance(surface, list | tuple) else (surface,)
+    extensions = extensions if extensions is not None else Extensions()
+    given = tuple(surface) if isinstance(surface, list | tuple) else (surface,)
+    surfaces: tuple[Any, ...] = tuple(extensions.surface(s) if isinstance(s, str) else s for s in given)
     if not surfaces:
         raise SurfaceError(
             "No surface was given.\nTo fix this, pass a Surface class: isolation.check(Notes, ...)."
         )
     operations = {cls: operations_of(cls) for cls in surfaces}
-    values: dict[str, Any] = {"oracles": DEFAULT}
+    values: dict[str, Any] = {"oracles": (*DEFAULT, *extensions.oracles)}
     for cls in reversed(surfaces):
         for name in FROM_CLASS:
             given = getattr(cls, name, None)
@@ -91,7 +105,7 @@ def read(surface: object, marker: Mapping[str, object], call: Mapping[str, objec
         _whole(values, "examples", 1, 10**9)
     if values.get("seed") is not None:
         _whole(values, "seed", 0, 2**64)
-    values["oracles"] = _names(values, "oracles", ORACLES)
+    values["oracles"] = _names(values, "oracles", (*ORACLES, *extensions.oracles))
     values["faults"] = _names(values, "faults", FAULTS, everything="all")
     values["mutate"] = _names(values, "mutate", MUTATIONS, everything="all")
     if values["mutate"]:

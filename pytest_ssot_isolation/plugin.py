@@ -38,6 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[options.REPORT] = []
     config.stash[options.SERVERS] = {}
     config.stash[options.DATABASES] = []
+    if known := config.stash[options.SETTINGS].known:
+        from pytest_ssot_isolation import known_findings
+
+        config.stash[options.KNOWN] = known_findings.at_start(known)
     if not hasattr(config, "workerinput"):
         from pytest_ssot_isolation.gathering import Gatherer
 

@@ -43,13 +43,15 @@ MAP = {
     "__main__": room("cli"),
     "plugin": room(
         "options fixtures",
-        inside="hookspecs gathering together audit proof report surfaces engine harness provisioning",
+        inside="hookspecs gathering known_findings together audit proof report surfaces engine harness provisioning",
     ),
-    "options": room(),
+    "options": room("extensions known_findings"),  # Names of types only.
+    "extensions": room("surfaces"),  # The name of a type only.
+    "known_findings": room(),
     "hookspecs": room(),
-    "fixtures": room("options", inside="harness generation provisioning"),
-    "harness": room("parameters", inside=f"options conclude report {FOLDERS}"),
-    "parameters": room("surfaces", inside="engine oracles"),
+    "fixtures": room("options", inside="extensions harness generation provisioning"),
+    "harness": room("parameters extensions known_findings", inside=f"options conclude report {FOLDERS}"),
+    "parameters": room("surfaces extensions", inside="engine oracles"),
     "conclude": room(inside=ENGINE),
     "proof": room("options", inside="report audit"),
     "together": room("options", inside=f"fixtures harness parameters conclude report {FOLDERS}"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_ssot_isolation.engine.script import Script
+from pytest_ssot_isolation.errors import SurfaceError
 from pytest_ssot_isolation.model.history import History, Outcome
 from pytest_ssot_isolation.model.program import Program, Result
 from pytest_ssot_isolation.model.schedule import CLOCK, NATURAL, Schedule
@@ -23,6 +24,14 @@ from pytest_ssot_isolation.oracles.normal import Declarations, Place, is_id_like
 
 if TYPE_CHECKING:
     from pytest_ssot_isolation.model.scan import Scanner
+
+
+class FurtherOracle(Protocol):
+    """An oracle of another plugin: a pure function of one history."""
+
+    def judge(self, history: History) -> Judgement:
+        """Say what it shows."""
+        ...
 
 
 class Runs(Protocol):
@@ -47,6 +56,8 @@ class Bench:
         declared: What the surfaces' authors declared.
         noisy: Fields that differ between two runs that should be alike: times, random values.
         serial: Fields that hold serial ids: told once, then taken for names.
+        further: Oracles of other plugins, by name.
+        silent: Those of them that could say nothing so far, with the reason.
     """
 
     oracles: frozenset[str]
@@ -54,6 +65,9 @@ class Bench:
     declared: Declarations
     noisy: set[Place] = field(default_factory=set)
     serial: set[Place] = field(default_factory=set)
+    further: Mapping[str, FurtherOracle] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
+    _spoke: set[str] = field(default_factory=set)
     _scanned: dict[int, Sequence[canary.Sighting]] = field(default_factory=dict)
 
     def judge(self, history: History) -> Judgement:
@@ -69,7 +83,26 @@ class Bench:
             findings += said.findings
         if "residue" in self.oracles:
             findings += residue.judge(history, self.scanner.scan).findings
+        for name, oracle in self.further.items():
+            if name in self.oracles:
+                findings += self._ask_further(name, oracle, history)
         return Judgement(findings=tuple(findings), reason=reason, controls=controls)
+
+    def _ask_further(self, name: str, oracle: FurtherOracle, history: History) -> Sequence[Finding]:
+        try:
+            said = oracle.judge(history)
+            found = [replace(finding, oracle=name) for finding in said.findings]
+        except Exception as error:
+            raise SurfaceError(
+                f"The oracle {name!r} of another plugin could not judge a history: {type(error).__name__}: {error}\n"
+                f"To fix this, mend {type(oracle).__qualname__}.judge, or leave it out of oracles=."
+            ) from error
+        if said.reason and not found and name not in self._spoke:
+            self.silent[name] = said.reason
+        else:
+            self._spoke.add(name)
+            self.silent.pop(name, None)
+        return found
 
     def redact(self, text: str, names: Callable[[int, int], str]) -> str:
         """A text with canaries by name."""

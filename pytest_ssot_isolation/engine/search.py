@@ -64,6 +64,7 @@ class Hunt:
         keep: Takes recordings that should be run first next time.
         known: Recordings of earlier checks, run first.
         progress: Told after each example: examples so far, findings so far.
+        accepts: Gives a finding back, with the reason where it is accepted.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class Hunt:
         keep: Callable[[Recording, Sequence[str]], str],
         known: Iterable[Recording] = (),
         progress: Callable[[int, int], None] = lambda examples, findings: None,
+        accepts: Callable[[Finding], Finding] = lambda finding: finding,
     ) -> None:
         self.ask = ask
+        self._accepts = accepts
         self.starts = starts
         self.bench = bench
         self.tally = Tally()
@@ -139,7 +142,8 @@ class Hunt:
             for observer in example.script.program.users:
                 findings += await self.bench.compare(seen, example.script, self.attempts, observer)
         for finding in findings:
-            self.findings.append(await self._teller.tell(Seen(example, finding, history), reduce=False))
+            told = await self._teller.tell(Seen(example, finding, history), reduce=False)
+            self.findings.append(self._accepts(told))
 
     async def _hunt(self) -> None:
         for recording in self._known:
@@ -159,7 +163,7 @@ class Hunt:
         await self._meet_strangers()
 
     def _is_over(self) -> bool:
-        if self.findings and (self.ask.stop_at_first or self.ask.together):
+        if any(not finding.accepted for finding in self.findings) and (self.ask.stop_at_first or self.ask.together):
             return True
         return len(self.findings) >= MOST_FINDINGS
 
@@ -381,9 +385,10 @@ class Hunt:
             return
         self._told.add(key)
         began = time.monotonic()
-        self.findings.append(await self._teller.tell(seen))
+        told = self._accepts(await self._teller.tell(seen))
+        self.findings.append(told)
         self.budget.extend(time.monotonic() - began)
-        if seen.finding.severity == "leak":
+        if seen.finding.severity == "leak" and not told.accepted:
             self.budget.found()
 
     async def _unmet(self, example: Example, unmet: Expectation) -> None:
@@ -406,7 +411,8 @@ class Hunt:
                 continue
             told.add(key)
             joined = await self._with_the_earlier(seen)
-            self.findings.append(await self._teller.tell(joined or seen, reduce=joined is not None))
+            finding = await self._teller.tell(joined or seen, reduce=joined is not None)
+            self.findings.append(self._accepts(finding))
 
     async def _with_the_earlier(self, seen: Seen) -> Seen | None:
         """Join the example with the one that left the canary, and see it again in one history."""

@@ -58,6 +58,7 @@ class Finding:
         offender_index: The offender's number in the history.
         victim_serial: The victim's number within the check, for one of an earlier example.
         evidence: Ids of the calls that carried in what showed.
+        accepted: Why it is accepted and until when; empty for one that is not.
     """
 
     oracle: str
@@ -79,6 +80,12 @@ class Finding:
     victim_serial: int = 0
     evidence: tuple[int, ...] = ()
     story: Story | None = None
+    accepted: str = ""
+
+    @property
+    def name(self) -> str:
+        """The key as text, for a file of accepted findings."""
+        return ":".join(part or "" for part in self.key).rstrip(":")
 
     @property
     def key(self) -> tuple[str, str | None, str, str]:

@@ -73,7 +73,8 @@ def _parted(report: Report) -> tuple[list[Finding], list[Finding]]:
     if report.verdict is not Verdict.LEAK:
         return [], list(report.findings)
     # --ssot-fail-on may let less than a leak fail; then what is found first is what failed.
-    leaks = [finding for finding in report.findings if finding.severity == "leak"] or list(report.findings)
+    open_ = [finding for finding in report.findings if not finding.accepted]
+    leaks = [finding for finding in open_ if finding.severity == "leak"] or open_
     return leaks, [finding for finding in report.findings if finding not in leaks]
 
 
@@ -113,6 +114,7 @@ def _finding(finding: Finding, report: Report, width: int) -> str:
     lines += _labelled("why", printable(_why(finding)), width)
     lines += _labelled("needs", "; ".join(_needs(finding)), width)
     lines += _labelled("shrunk", finding.shrunk, width)
+    lines += _labelled("key", printable(finding.name), width)
     if finding.replay:
         lines.append(f"  {'replay':<{LABEL - 2}}{_command(report.test, finding.replay)}")
     return "\n".join(lines)
@@ -182,7 +184,8 @@ def _command(test: str, replay: str) -> str:
 def _aside(finding: Finding, report: Report, width: int) -> str:
     """A finding that fails nothing, told shortly."""
     lead = f"{finding.severity}  {finding.oracle}  "
-    lines = _filled(lead, f"{printable(headline(finding))} (does not fail the test)", width, INDENT)
+    how = f"accepted: {printable(finding.accepted)}" if finding.accepted else "does not fail the test"
+    lines = _filled(lead, f"{printable(headline(finding))} ({how})", width, INDENT)
     if headline(finding) != finding.explanation:
         lines += _labelled("why", printable(finding.explanation), width)
     if finding.replay and finding.calls:
@@ -247,7 +250,8 @@ def _summed(report: Report, width: int) -> Iterable[str]:
     for finding in failing:
         yield f"{finding.severity.upper():<12}  {name}: {finding.oracle}: {printable(headline(finding))}"
     for finding in others:
-        yield f"{finding.severity:<12}  {name}: {finding.oracle}: {printable(headline(finding))}"
+        weight = "accepted" if finding.accepted else finding.severity
+        yield f"{weight:<12}  {name}: {finding.oracle}: {printable(headline(finding))}"
 
 
 # -- text --------------------------------------------------------------------------------------------

@@ -88,6 +88,7 @@ LEAK  canary  bob saw what alice wrote, in read
   why      step 1 shows <canary alice#0>, a secret made up for alice, who brought it in at step
            0; bob may not see what is alice's
   shrunk   from 41 calls to 2 in 26 runs; the same in 5 of 5 replays
+  key      canary:read:result
   replay   pytest tests/test_notes.py::test_isolated --ssot-replay=v1.a0b0
 
   checked  Notes: 3 programs, 1,041 calls, 2.0 s; 12 owners saw an own secret again; judged by
@@ -126,6 +127,7 @@ LEAK  noninterference  what alice sees depends on what bob does, in whoami
   needs    2 switches between users in the middle of calls; a fault: a call cancelled before
            step 2
   shrunk   from 41 calls to 2 in 26 runs; the same in 5 of 5 replays
+  key      noninterference:whoami:result:body.name
   replay   pytest tests/test_notes.py::test_isolated --ssot-replay=v1.a0b0
 
   checked  Notes: 3 programs, 1,041 calls, 2.0 s; judged by canary, integrity; seed 7"""
