@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_ssot_isolation.errors import InconclusiveCheck, LeakFound, SurfaceError
 from pytest_ssot_isolation.extensions import Extensions
@@ -21,6 +21,7 @@ from pytest_ssot_isolation.parameters import BUDGETS, Parameters, read
 
 if TYPE_CHECKING:
     from pytest_ssot_isolation.engine.ask import Ask
+    from pytest_ssot_isolation.engine.hygiene.watch import Watch
     from pytest_ssot_isolation.engine.record import Recording
     from pytest_ssot_isolation.engine.search import Hunt
     from pytest_ssot_isolation.options import Settings
@@ -31,6 +32,7 @@ TOGETHER = (300, 3.0)
 
 Reset = Callable[[], Awaitable[None]]
 Surfaces = "type[Surface[Any]] | Sequence[type[Surface[Any]]]"
+Pool = TypeVar("Pool")
 _UNSET: Any = object()
 
 
@@ -71,6 +73,7 @@ class Isolation:
     ) -> None:
         self._known = known if known is not None else KnownFindings()
         self._extensions = extensions
+        self._watch: Watch | None = None
         self._settings = settings
         self._test_id = test_id
         self._marker = dict(marker or {})
@@ -204,7 +207,9 @@ class Isolation:
         starts = Starts(
             world, asked.reset, tuple(self._resets()), asked.world_scope, ways_into_the_world(ask.surfaces)
         )
-        terms = Terms(mint=mint, boundary=ask.boundary, blocked=self._blocked())
+        terms = Terms(
+            mint=mint, boundary=ask.boundary, blocked=self._blocked(), watch=self._watched()
+        )
         return Hunt(
             ask, terms, starts, bench, keep=keep, known=known, progress=progress,
             accepts=lambda finding: self._known.accepts(finding, self._test_id),
@@ -354,6 +359,35 @@ class Isolation:
                 error.add_note(render([report]))
             raise error
         return _or_raise(report, self._settings.fail_on)
+
+    # -- pools ---------------------------------------------------------------------------------------
+
+    def watch_pool(self, pool: Pool) -> Pool:
+        """Look, in each check, at what a connection still carries when the next user gets it.
+
+        asyncpg's pools are looked at in any case. Call it where the pool is made, also inside ``world``:
+        ``pool = isolation.watch_pool(AsyncConnectionPool(...))``.
+
+        Args:
+            pool: A psycopg pool of either kind, an SQLAlchemy engine for PostgreSQL, a client of
+                clickhouse-connect, or an asyncpg pool.
+
+        Returns:
+            The same pool.
+
+        Raises:
+            SurfaceError: It is something else.
+        """
+        from pytest_ssot_isolation.engine.hygiene.pools import attach
+
+        return attach(self._watched(), pool)
+
+    def _watched(self) -> Watch:
+        from pytest_ssot_isolation.engine.hygiene.watch import Watch
+
+        if self._watch is None:
+            self._watch = Watch()
+        return self._watch
 
     # -- accepted findings ---------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from pytest_ssot_isolation import Surface, operation
-from pytest_ssot_isolation.errors import InconclusiveCheck, LeakFound
+from pytest_ssot_isolation.errors import InconclusiveCheck, LeakFound, SurfaceError
 from pytest_ssot_isolation.harness import Isolation
 from pytest_ssot_isolation.model.report import Report
 from pytest_ssot_isolation.model.verdict import Finding, Verdict
@@ -140,3 +140,115 @@ def test_what_the_pool_resets_is_no_finding(
     report = checked(isolation, surface_that(*statements), world)
 
     assert (report.verdict, report.findings) == (Verdict.CLEAN, ())
+
+
+# -- pools that the author names ---------------------------------------------------------------------
+
+TENANT = "SELECT set_config('app.tenant_id', '{user}', false)"
+
+
+def psycopg_world(isolation: Isolation, database: PostgresDatabase, **options: Any) -> Callable[[], Any]:
+    psycopg_pool = pytest.importorskip("psycopg_pool")
+
+    @asynccontextmanager
+    async def world() -> AsyncIterator[Any]:
+        pool = psycopg_pool.AsyncConnectionPool(
+            database.owner_dsn, min_size=1, max_size=1, open=False, **options
+        )
+        async with isolation.watch_pool(pool):
+            await pool.wait()
+            yield pool
+
+    return world
+
+
+class ByPsycopg(Surface[Any]):
+    """Sets its tenant for the session."""
+
+    @operation
+    async def work(self) -> int:
+        async with self.world.connection() as connection:
+            await connection.execute(TENANT.replace("{user}", self.user.user_id))
+        return 1
+
+
+def test_a_psycopg_pool_is_looked_at_when_it_is_named(
+    isolation: Isolation, database: PostgresDatabase
+) -> None:
+    found = residue(checked(isolation, ByPsycopg, psycopg_world(isolation, database)))
+
+    assert list(found) == ["setting app.tenant_id"]
+    assert "a pooled psycopg connection" in found["setting app.tenant_id"].explanation
+
+
+def test_a_psycopg_pool_that_resets_is_clean(isolation: Isolation, database: PostgresDatabase) -> None:
+    async def reset(connection: Any) -> None:
+        await connection.execute("RESET ALL")
+        await connection.commit()
+
+    report = checked(isolation, ByPsycopg, psycopg_world(isolation, database, reset=reset))
+
+    assert (report.verdict, report.findings) == (Verdict.CLEAN, ())
+
+
+class ByAlchemy(Surface[Any]):
+    """Sets its tenant for the session, and commits."""
+
+    local = "false"
+
+    @operation
+    async def work(self) -> int:
+        from sqlalchemy import text
+
+        async with self.world.begin() as connection:
+            setting = text(f"SELECT set_config('app.tenant_id', :tenant, {self.local})")
+            await connection.execute(setting, {"tenant": self.user.user_id})
+        return 1
+
+
+class ByAlchemyInItsTransaction(ByAlchemy):
+    local = "true"
+
+
+def alchemy_world(isolation: Isolation, database: PostgresDatabase) -> Callable[[], Any]:
+    aio = pytest.importorskip("sqlalchemy.ext.asyncio")
+
+    @asynccontextmanager
+    async def world() -> AsyncIterator[Any]:
+        url = database.owner_dsn.replace("postgresql://", "postgresql+asyncpg://").partition("?")[0]
+        engine = isolation.watch_pool(aio.create_async_engine(url, pool_size=1, max_overflow=0))
+        yield engine
+        await engine.dispose()
+
+    return world
+
+
+def test_an_engine_of_sqlalchemy_is_looked_at_when_it_is_named(
+    isolation: Isolation, database: PostgresDatabase
+) -> None:
+    found = residue(checked(isolation, ByAlchemy, alchemy_world(isolation, database)))
+
+    assert list(found) == ["setting app.tenant_id"]
+    assert found["setting app.tenant_id"].severity == "leak"
+
+
+def test_an_engine_whose_settings_end_with_the_transaction_is_clean(
+    isolation: Isolation, database: PostgresDatabase
+) -> None:
+    report = checked(isolation, ByAlchemyInItsTransaction, alchemy_world(isolation, database))
+
+    assert (report.verdict, report.findings) == (Verdict.CLEAN, ())
+
+
+def test_nothing_of_the_look_is_left_in_asyncpg(isolation: Isolation, database: PostgresDatabase) -> None:
+    from asyncpg.pool import PoolConnectionHolder
+
+    before = PoolConnectionHolder.acquire
+    checked(isolation, surface_that("SELECT 1"), pool_of(database), examples=1)
+
+    assert PoolConnectionHolder.acquire is before
+
+
+def test_what_is_no_pool_is_refused_with_the_remedy(isolation: Isolation) -> None:
+    with pytest.raises(SurfaceError, match=r"cannot look into builtins\.dict"):
+        isolation.watch_pool({})
