@@ -151,10 +151,13 @@ class Bench:
         return await self._confirm(full, script, alone, runs, first, observer)
 
     def observers(self, full: View, script: Script) -> list[int]:
-        """Users who act, and from whose sight something is kept."""
+        """Users who act, from whose sight something is kept, and whose own calls all came to their end."""
+        history = full.history
         if len(script.program.users) < 2:
             return []
-        return [user for user in script.program.users if not full.history.sees_all(user)]
+        # Whether a call that was cut off took effect is chance, alone as well as beside the others.
+        cut = {history.bound[fault.call].user for fault in history.schedule.faults if fault.call in history.bound}
+        return [user for user in script.program.users if user not in cut and not history.sees_all(user)]
 
     async def recheck(
         self, finding: Finding, full: View, script: Script, runs: Runs, observer: int, *, confirm: bool

@@ -358,12 +358,14 @@ class Hunt:
         return True
 
     def _faults(self, script: Script, rng: random.Random) -> list[Fault]:
-        """Draw at most two faults, each at a step that the operation was seen to have."""
+        """Draw faults, each at a step that the operation was seen to have; somebody is spared, and may compare."""
         if not self.ask.faults or rng.random() > FAULTY_SHARE:
             return []
         kinds = [kind for name in self.ask.faults for kind in DRAWN[name]]
-        calls = [call for call in script.program.calls if call.stage == 0]
-        chosen = rng.sample(calls, k=min(len(calls), rng.choice((1, 1, 2))))
+        users = script.program.users
+        struck = rng.sample(users, k=rng.randint(1, max(1, len(users) - 1)))
+        calls = [call for call in script.program.calls if call.stage == 0 and call.user in struck]
+        chosen = rng.sample(calls, k=min(len(calls), rng.choice((1, 2, 1 + len(calls) // 3))))
         return [
             Fault(call.id, rng.choice(kinds), rng.randint(1, max(1, self.tally.steps.get(call.operation, 3))))
             for call in chosen
