@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Row:
         is_deep: Whether it is known to take many programs.
         fail_on: The least severity that must fail the check.
         reference: A public account of such a leak.
+        also: Further oracles that see the same leak in another guise.
     """
 
     name: str
@@ -60,6 +61,12 @@ class Row:
     needs: str = ""
     is_deep: bool = False
     fail_on: str = "leak"
+    also: Sequence[str] = ()
+
+    @property
+    def oracles(self) -> frozenset[str]:
+        """Those whose finding is this leak."""
+        return frozenset((self.oracle, *self.also))
 
     @property
     def exhibit(self) -> Exhibit:
