@@ -12,7 +12,7 @@ from pytest_ssot_isolation.model.history import History, Outcome
 from pytest_ssot_isolation.model.program import Program, Result
 from pytest_ssot_isolation.model.schedule import CLOCK, NATURAL, Schedule
 from pytest_ssot_isolation.model.verdict import Finding, Judgement
-from pytest_ssot_isolation.oracles import canary, residue
+from pytest_ssot_isolation.oracles import canary, in_common, residue
 from pytest_ssot_isolation.oracles.noninterference import (
     Difference,
     View,
@@ -83,6 +83,8 @@ class Bench:
             findings += said.findings
         if "residue" in self.oracles:
             findings += residue.judge(history, self.scanner.scan).findings
+        if "aliasing" in self.oracles:
+            findings += in_common.judge(history).findings
         for name, oracle in self.further.items():
             if name in self.oracles:
                 findings += self._ask_further(name, oracle, history)

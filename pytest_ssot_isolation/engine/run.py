@@ -15,15 +15,17 @@ from pytest_ssot_isolation.engine import session
 from pytest_ssot_isolation.engine.bind import Binder, LeftOut
 from pytest_ssot_isolation.engine.faults import Faults
 from pytest_ssot_isolation.engine.hygiene.watch import Watch
+from pytest_ssot_isolation.engine.in_common import held_in_common
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
 from pytest_ssot_isolation.errors import Busy, BusyStep, CutShort
 from pytest_ssot_isolation.generation.planting import Spotted
 from pytest_ssot_isolation.model.context import CURRENT
-from pytest_ssot_isolation.model.history import Bound, History, Observation, Outcome, Trouble
+from pytest_ssot_isolation.model.history import Bound, History, InCommon, Observation, Outcome, Trouble
 from pytest_ssot_isolation.model.payload import as_seen, succeeded
 from pytest_ssot_isolation.model.program import Call, Operation
 from pytest_ssot_isolation.model.scan import Scanner
 from pytest_ssot_isolation.model.schedule import Anchor, Blocked, Schedule
+from pytest_ssot_isolation.oracles.aliasing import Baseline
 from pytest_ssot_isolation.surfaces.base import Surface, operations_of
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Terms:
         blocked: Asks the servers how many sessions wait for another's lock.
         most_steps: Steps after which a run is given up.
         watch: Looks at connections when they change hands.
+        in_common: Whether the objects of all users are compared at the end of a run.
     """
 
     mint: Mint
@@ -56,6 +59,7 @@ class Terms:
     blocked: Callable[[], int] | None = None
     most_steps: int = 20_000
     watch: Watch = field(default_factory=Watch)
+    in_common: bool = False
 
 
 @dataclass(slots=True)
@@ -156,6 +160,7 @@ class Run:
         self._tasks: dict[asyncio.Task[None], tuple[Call, int]] = {}
         self._queues: dict[int, deque[Call]] = {}
         self._open = 0
+        self._in_common: tuple[InCommon, ...] = ()
         self.opening = 0
 
     async def perform(self) -> History:
@@ -167,10 +172,14 @@ class Run:
             BaseException: What must not be swallowed: ``KeyboardInterrupt``, ``pytest.skip``, ...
         """
         self.terms.watch.begin(self.tape.now)
+        before = Baseline([self.world]) if self.terms.in_common else None
         with self._logs():
             try:
                 await self._sign_in()
                 await self._make_calls()
+                if before is not None:
+                    surfaces = {index: opened.surface for index, opened in self._sessions.items()}
+                    self._in_common = (*held_in_common(surfaces, before), *self.terms.watch.in_common)
                 # Asked while everybody is signed in: an answer may hang on the world.
                 self._rights = session.rights(self._sessions, self.cast.contexts, self.terms.boundary)
             finally:
@@ -422,6 +431,7 @@ class Run:
             sites=tuple(self.turns.sites or ()),
             path=tuple(self.turns.path),
             leftovers=tuple(self.terms.watch.found),
+            in_common=self._in_common,
             notes=tuple(self.notes),
         )
 

@@ -378,7 +378,7 @@ class Hunt:
     async def _report(self, seen: Seen) -> None:
         finding = seen.finding
         # What is left behind shows in no operation: there its kind tells one bug from another.
-        place = finding.operation if finding.oracle != "residue" else finding.path
+        place = finding.operation if finding.operation is not None else finding.path
         key = (finding.oracle, place, finding.channel)
         if key in self._told:
             return

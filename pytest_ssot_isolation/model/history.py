@@ -149,6 +149,21 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InCommon:
+    """What several users held at once.
+
+    Attributes:
+        kind: Name of its type.
+        users: Indices of those who held it.
+        path: The way to it from the surface of the first; empty for a connection.
+    """
+
+    kind: str
+    users: tuple[int, ...]
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
     """A call with the values that it was made with.
 
@@ -192,6 +207,7 @@ class History:
             was asked for.
         path: For each step its user and that user's call.
         leftovers: What users met where others had left it, in the order in which it was met.
+        in_common: What several users held at once, where that was asked for.
     """
 
     principals: tuple[Principal, ...]
@@ -210,6 +226,7 @@ class History:
     sites: tuple[tuple[int, str], ...] = ()
     path: tuple[tuple[int, int], ...] = ()
     leftovers: tuple[Leftover, ...] = ()
+    in_common: tuple[InCommon, ...] = ()
 
     def may_see(self, viewer: int, owner: int) -> bool:
         """Whether the viewer may see what is the owner's."""

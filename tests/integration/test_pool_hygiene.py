@@ -252,3 +252,35 @@ def test_nothing_of_the_look_is_left_in_asyncpg(isolation: Isolation, database: 
 def test_what_is_no_pool_is_refused_with_the_remedy(isolation: Isolation) -> None:
     with pytest.raises(SurfaceError, match=r"cannot look into builtins\.dict"):
         isolation.watch_pool({})
+
+
+class Lends(Surface[Any]):
+    """The first to come takes a connection, and all the others use it beside him."""
+
+    @operation
+    async def work(self) -> int:
+        if self.lent is None:
+            async with self.world["pool"].acquire() as connection:
+                self.world["lent"] = connection
+                await connection.fetchval("SELECT pg_sleep(0.001)")
+            self.world["lent"] = None
+            return 1
+        return int(await self.lent.fetchval("SELECT 1"))
+
+    @property
+    def lent(self) -> Any:
+        return self.world.get("lent")
+
+
+def test_one_connection_in_two_users_hands_is_a_hint(
+    isolation: Isolation, database: PostgresDatabase
+) -> None:
+    @asynccontextmanager
+    async def world() -> AsyncIterator[Any]:
+        async with asyncpg.create_pool(database.owner_dsn, min_size=1, max_size=1) as pool:
+            yield {"pool": pool}
+
+    report = checked(isolation, Lends, world, oracles=("canary", "aliasing"), examples=12)
+
+    told = [(f.severity, f.path) for f in report.findings if f.oracle == "aliasing"]
+    assert told == [("hint", "asyncpg connection")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from pytest_ssot_isolation.engine.hygiene.postgres_state import PATIENCE, query, state
 
@@ -32,13 +33,17 @@ def install(watch: Watch) -> None:
         setup = self._setup
 
         async def looked(proxy: Any) -> None:
-            carried = await _state(watch, self._con)
-            kept = None
-            if setup is not None:
-                await setup(proxy)
-                kept = await _state(watch, self._con)
-            if carried is not None:
-                watch.handed_out(self._con, PLACE, carried, kept)
+            connection, kept = self._con, None
+            watch.passing.add(connection)
+            try:
+                carried = await _state(watch, connection)
+                if setup is not None:
+                    await setup(proxy)
+                    kept = await _state(watch, connection)
+                if carried is not None:
+                    watch.handed_out(connection, PLACE, carried, kept)
+            finally:
+                watch.passing.discard(connection)
 
         # The look stands where the application's own hook does: whatever goes wrong there, the pool mends.
         self._setup = looked
@@ -56,15 +61,29 @@ def install(watch: Watch) -> None:
     watch.undo.append(undo)
 
 
+def _listen(watch: Watch, connection: Any) -> None:
+    weakly = ref(connection)
+
+    def heard(statement: Any) -> None:
+        watch.learn(statement.query, statement.args)
+        if (sender := weakly()) is not None:
+            watch.used(sender, "asyncpg connection")
+
+    connection.add_query_logger(heard)
+    watch.heard.add(connection)
+
+    def deaf() -> None:
+        if (left := weakly()) is not None:
+            left.remove_query_logger(heard)
+
+    watch.undo.append(deaf)
+
+
 async def _state(watch: Watch, connection: Any) -> State | None:
     import asyncpg
 
-    def learn(statement: Any) -> None:
-        watch.learn(statement.query, statement.args)
-
-    if watch.is_new(connection):
-        connection.add_query_logger(learn)
-        watch.undo.append(lambda: connection.remove_query_logger(learn))
+    if connection not in watch.heard:
+        _listen(watch, connection)
     loggers, connection._query_loggers = connection._query_loggers, set()
     try:
         row = await asyncpg.Connection.fetchrow(connection, query(watch.settings), timeout=PATIENCE)

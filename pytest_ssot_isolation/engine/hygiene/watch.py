@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from pytest_ssot_isolation.engine.lanes import USER
-from pytest_ssot_isolation.model.history import Leftover
+from pytest_ssot_isolation.model.history import InCommon, Leftover
 
 State: TypeAlias = Mapping[tuple[str, str], str]
 """Kind and name of all that a connection carries, and what it holds."""
@@ -63,6 +63,9 @@ class Watch:
         self.found: list[Leftover] = []
         self.settings: dict[str, None] = dict.fromkeys(USUAL_SETTINGS)
         self.undo: list[Callable[[], None]] = []
+        self.heard: WeakSet[Any] = WeakSet()
+        self.passing: WeakSet[Any] = WeakSet()
+        self.in_common: dict[InCommon, None] = {}
         self._carriers: WeakKeyDictionary[Any, _Carrier] = WeakKeyDictionary()
         self._run = 0
         self._now: Mapping[int, tuple[int, str]] | None = None
@@ -79,6 +82,7 @@ class Watch:
         self._run += 1
         self._now = now
         self.found = []
+        self.in_common = {}
 
     def end(self) -> None:
         """The run has ended: what happens to a connection from now on is nobody's."""
@@ -112,6 +116,14 @@ class Watch:
     def is_new(self, connection: Any) -> bool:
         """Whether a connection was never handed out before."""
         return connection not in self._carriers
+
+    def used(self, connection: Any, kind: str) -> None:
+        """Somebody sends a statement; it should be the one to whom the connection was handed."""
+        user, carrier = USER.get(), self._carriers.get(connection)
+        if user is None or carrier is None or carrier.holder is None or connection in self.passing:
+            return
+        if carrier.run == self._run and self._now is not None and carrier.holder[0] != user:
+            self.in_common.setdefault(InCommon(kind=kind, users=(carrier.holder[0], user)))
 
     def unseen(self, connection: Any) -> None:
         """The application itself takes a connection: what it leaves there is meant for all."""
