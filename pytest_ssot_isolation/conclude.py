@@ -46,7 +46,7 @@ def conclude(
         examples=tally.examples,
         calls=tally.calls,
         seconds=seconds,
-        controls=len(tally.controls),
+        controls=tally.controls,
         never_called=tuple(name for name, _ in never),
         refused_ids=tuple(tally.refused),
         reasons=tuple(reasons),

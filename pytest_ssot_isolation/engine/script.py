@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.surfaces.base import Surface
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+_LENGTH = 5
+_NONCES = len(_LETTERS) ** _LENGTH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +83,17 @@ class Nonces:
     """
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(f"nonce {seed}")
-        self._given: set[str] = set()
+        chosen = random.Random(f"nonce {seed}")
+        self._next = chosen.randrange(_NONCES)
+        # A step that has no divisor in common with the count of all comes back only after all of them:
+        # none is given twice, and none need be remembered.
+        self._step = chosen.randrange(1, _NONCES // len(_LETTERS)) * len(_LETTERS) + 1
 
     def fresh(self) -> str:
         """Five letters or digits that no run of this check had before."""
-        while True:
-            nonce = "".join(self._random.choices(_LETTERS, k=5))
-            if nonce not in self._given:
-                self._given.add(nonce)
-                return nonce
+        self._next = (self._next + self._step) % _NONCES
+        number, nonce = self._next, ""
+        for _ in range(_LENGTH):
+            number, place = divmod(number, len(_LETTERS))
+            nonce += _LETTERS[place]
+        return nonce

@@ -333,7 +333,7 @@ class Hunt:
         self.tally.take(history)
         self._progress(self.tally.examples, len(self.findings))
         judged = self.bench.judge(history)
-        self.tally.controls |= {script.serial + user for user in judged.controls}
+        self.tally.controls += len(judged.controls)
         ran = Example(script, history.schedule)
         self._remember(ran)
         findings = list(judged.findings)

@@ -17,7 +17,7 @@ class Tally:
     calls: int = 0
     succeeded: Counter[tuple[str, str]] = field(default_factory=Counter)
     first_error: dict[tuple[str, str], str] = field(default_factory=dict)
-    controls: set[int] = field(default_factory=set)
+    controls: int = 0
     cut_short: int = 0
     troubles: Counter[str] = field(default_factory=Counter)
     refused: dict[str, None] = field(default_factory=dict)

@@ -18,7 +18,7 @@ Kept = TypeVar("Kept")
 
 # Users and secrets of long checks pass by in their hundreds of thousands; only the latest can still turn up
 # in what an application keeps, and memory must not grow with the examples.
-KEPT = 1 << 16
+KEPT = 1 << 13
 _OWNERS_KEPT = 4
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
