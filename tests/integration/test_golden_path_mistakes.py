@@ -243,6 +243,7 @@ def test_the_projects_differ_only_where_a_mistake_is() -> None:
         "golden_path/context.py",
         "golden_path/identity.py",
         "golden_path/timeouts.py",
+        "golden_path/user_context.py",
     }
 
 

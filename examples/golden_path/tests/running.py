@@ -21,10 +21,15 @@ POSTGRES_SCHEMA = PROJECT / "schema" / "golden_path.sql"
 CLICKHOUSE_SCHEMA = PROJECT / "clickhouse" / "golden_path.sql"
 
 
+def application(postgres: Any, clickhouse: Any) -> Starlette:
+    """Return the application, not started, on two databases of pytest-ssot-isolation."""
+    return create_app(postgres_dsn=postgres.dsn, clickhouse=clickhouse.dsn)
+
+
 @asynccontextmanager
 async def running(postgres: Any, clickhouse: Any) -> AsyncIterator[Starlette]:
     """Yield the application, started, on two databases of pytest-ssot-isolation."""
-    app = create_app(postgres_dsn=postgres.dsn, clickhouse=clickhouse.dsn)
+    app = application(postgres, clickhouse)
     async with app.router.lifespan_context(app):
         yield app
 

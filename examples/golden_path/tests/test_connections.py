@@ -33,12 +33,14 @@ async def fail(connections: ConnectionFactory, user: UserExecutionContext, error
             raise error
 
 
+@pytest.mark.proves("isolation.databases")
 async def test_a_transaction_acts_as_its_user(connections: ConnectionFactory) -> None:
     for user in (ALICE, BOB):
         async with connections.transaction(user) as connection:
             assert await connection.fetchval(WHO) == user.user_id
 
 
+@pytest.mark.proves("isolation.databases")
 async def test_a_connection_comes_back_bound_to_nobody(connections: ConnectionFactory, postgres: Any) -> None:
     async with connections.transaction(ALICE) as connection:
         held = connection
@@ -60,6 +62,7 @@ async def test_a_failed_transaction_leaves_nothing(connections: ConnectionFactor
         assert await connection.fetchval("SELECT count(*) FROM note") == 0
 
 
+@pytest.mark.proves("isolation.databases")
 async def test_nobody_reads_past_row_security(connections: ConnectionFactory) -> None:
     async with connections.transaction(ALICE) as connection:
         await connection.execute("INSERT INTO note (title, body) VALUES ('plan', 'milk')")
@@ -68,12 +71,14 @@ async def test_nobody_reads_past_row_security(connections: ConnectionFactory) ->
         assert await connection.fetch("SELECT * FROM note_title") == []
 
 
+@pytest.mark.proves("resilience.invalid-context")
 async def test_without_a_context_there_is_no_transaction(connections: ConnectionFactory) -> None:
     with pytest.raises(ValueError, match="a UserExecutionContext is needed"):
         async with connections.transaction(None):  # type: ignore[arg-type]
             pass
 
 
+@pytest.mark.proves("connections.breaker-per-user")
 async def test_a_breaker_opens_for_the_user_whom_the_server_fails(connections: ConnectionFactory) -> None:
     for _ in range(3):
         await fail(connections, ALICE, ConnectionResetError())
@@ -86,6 +91,7 @@ async def test_a_breaker_opens_for_the_user_whom_the_server_fails(connections: C
     assert connections.metrics.failures == 3
 
 
+@pytest.mark.proves("connections.breaker-per-user")
 async def test_a_users_own_mistakes_open_no_breaker(connections: ConnectionFactory) -> None:
     for _ in range(5):
         await fail(connections, ALICE, ValueError())
@@ -94,6 +100,7 @@ async def test_a_users_own_mistakes_open_no_breaker(connections: ConnectionFacto
         assert await connection.fetchval("SELECT 1") == 1
 
 
+@pytest.mark.proves("connections.figures")
 async def test_the_pool_is_measured(connections: ConnectionFactory) -> None:
     async with connections.transaction(ALICE):
         pass
@@ -104,6 +111,7 @@ async def test_the_pool_is_measured(connections: ConnectionFactory) -> None:
     assert metrics.waits.count == metrics.holds.count == 1
 
 
+@pytest.mark.proves("connections.breaker")
 def test_a_breaker_closes_again_after_a_while() -> None:
     now = 0.0
     breaker = CircuitBreaker(threshold=2, cooldown=10.0, clock=lambda: now)
@@ -118,6 +126,7 @@ def test_a_breaker_closes_again_after_a_while() -> None:
         breaker.admit()
 
 
+@pytest.mark.proves("connections.timeouts")
 @pytest.mark.parametrize("environment", ["local", "ci", "container"])
 def test_each_environment_has_its_time_outs(environment: Any) -> None:
     timeouts = DatabaseTimeoutConfig.for_environment(environment)
@@ -126,12 +135,14 @@ def test_each_environment_has_its_time_outs(environment: Any) -> None:
     assert timeouts.statement <= 30
 
 
+@pytest.mark.proves("connections.timeouts")
 def test_a_slower_environment_waits_longer() -> None:
     local, ci, container = map(DatabaseTimeoutConfig.for_environment, ("local", "ci", "container"))  # type: ignore[arg-type]
 
     assert local.connect < ci.connect < container.connect
 
 
+@pytest.mark.proves("connections.timeouts")
 def test_senseless_time_outs_are_refused() -> None:
     with pytest.raises(ValueError, match="connect must be more than 0 seconds, not 0"):
         DatabaseTimeoutConfig(connect=0)

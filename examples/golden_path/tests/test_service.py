@@ -103,6 +103,7 @@ async def test_a_message_to_nobody_is_answered_like_any_other(alice: httpx.Async
     assert (await alice.post("/messages", json={"to": "nobody", "text": "hello"})).status_code == 202
 
 
+@pytest.mark.proves("isolation.websockets")
 async def test_an_event_is_pushed_to_each_connection_of_its_user(
     service: Starlette, alice: httpx.AsyncClient
 ) -> None:
@@ -159,6 +160,7 @@ PATHS = [
 ]
 
 
+@pytest.mark.proves("resilience.invalid-context")
 async def test_every_endpoint_asks_who_is_there(service: Starlette) -> None:
     async with client_of(service) as visitor:
         answers = [(path, (await visitor.request(method, path)).status_code) for method, path in PATHS]
@@ -177,6 +179,7 @@ async def test_a_token_of_another_service_signs_nobody_in(
         assert answer.status_code == 401
 
 
+@pytest.mark.proves("resilience.malformed-context")
 @pytest.mark.parametrize("user_id", ["", " ", "None", "null", "a\nb", "x" * 256, 5, None, ["a"]])
 async def test_a_malformed_user_id_signs_nobody_in(service: Starlette, user_id: Any) -> None:
     async with client_of(service) as visitor:
@@ -218,6 +221,7 @@ async def test_a_senseless_request_is_refused_in_words(
     assert (answer.status_code, answer.json()) == (422, {"error": error})
 
 
+@pytest.mark.proves("isolation.contexts")
 async def test_many_requests_of_two_users_at_once_stay_apart(
     alice: httpx.AsyncClient, bob: httpx.AsyncClient
 ) -> None:
