@@ -57,7 +57,9 @@ def conclude(
 
 
 def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda f: (bool(f.accepted), -SEVERITIES[f.severity], len(f.calls) or 99)))
+    return tuple(
+        sorted(findings, key=lambda f: (bool(f.accepted), -SEVERITIES[f.severity], len(f.calls) or 99))
+    )
 
 
 def _never_succeeded(hunt: Hunt, ask: Ask) -> Iterable[tuple[str, str]]:
