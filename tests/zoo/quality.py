@@ -217,8 +217,8 @@ def page(
         f"{sys.version.partition(' ')[0]}, profile `{profile}`, {seeds} seed{'s' if seeds != 1 else ''} a row.",
         *(f"Server: {line.partition(' (')[0]}." for line in servers),
         "",
-        f"* Rows: {len(rows)}, in {len({row.family for row in rows})} families. Found under every seed by the "
-        f"oracle meant for them: {always}.",
+        f"* Rows: {len(rows)}, in {len({row.family for row in rows})} families. Found under every seed by an "
+        f"oracle that the table names for them: {always}.",
         f"* Hunts that found the leak: {len(found)} of {len(results)}.",
     ]
     if found:
