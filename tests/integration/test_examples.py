@@ -60,7 +60,7 @@ def test_every_claim_is_proved_of_the_golden_path(tmp_path: Path) -> None:
     assert set(others.values()) == {"PROVED"}, others
     assert "NOT SHOWN" not in ran.standings.values()
     assert re.findall(r"^## (\d)", ran.proof, re.MULTILINE) == list("12345678")
-    assert {report["verdict"] for report in ran.reports} == {"CLEAN"}
+    assert {report["verdict"] for report in ran.reports} == {"clean"}
 
 
 FOUND = {
