@@ -87,9 +87,9 @@ def read(
     values: dict[str, Any] = {"oracles": (*DEFAULT, *extensions.oracles)}
     for cls in reversed(surfaces):
         for name in FROM_CLASS:
-            given = getattr(cls, name, None)
-            if given is not None and not callable(given):
-                values[name] = given
+            said = getattr(cls, name, None)
+            if said is not None and not callable(said):
+                values[name] = said
     unknown = sorted(set(marker) - set(Parameters.__dataclass_fields__))
     if unknown:
         raise SurfaceError(

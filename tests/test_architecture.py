@@ -57,7 +57,7 @@ MAP = {
     "together": room("options", inside=f"fixtures harness parameters conclude report {FOLDERS}"),
     "demo": room("harness options report", inside=FOLDERS),
     "gathering": room("options", inside="report"),
-    "cli": room("__init__", inside="demo harness provisioning report"),
+    "cli": room("__init__", inside="demo engine harness provisioning report"),
     "errors": room(),
     "model": room(),
     "provisioning": room(),

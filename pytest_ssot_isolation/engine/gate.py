@@ -8,7 +8,6 @@ stepped by hand: that would break ``current_task``, ``asyncio.timeout``, task gr
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import gc
 import inspect
 import time
@@ -21,6 +20,7 @@ from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
 from pytest_ssot_isolation.engine.outside import Outside, WatchedSocket, WatchedTransport
 from pytest_ssot_isolation.engine.waits import Kind
 from pytest_ssot_isolation.errors import Busy, Deadlock, Stuck
+from pytest_ssot_isolation.model.context import CURRENT, UserExecutionContext
 from pytest_ssot_isolation.model.schedule import APP, CLOCK, Position
 
 if TYPE_CHECKING:
@@ -164,9 +164,13 @@ class Gate:
             self._in_step = self._serving = False
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Run in a worker thread, in the caller's context: the current user goes along."""
+        """Run in a worker thread, and let it know the current user.
+
+        Nothing else of the caller's context goes along, since nothing would without the harness: what an
+        application loses or keeps in its threads is for the oracles to find.
+        """
         if USER.get() is not None:
-            func = _in_context(contextvars.copy_context(), func)
+            func = _as_user(USER.get(), CURRENT.get(), func)
         future: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)  # type: ignore[misc]
         self.outside.jobs += 1
         future.add_done_callback(self._job_ended)
@@ -637,9 +641,16 @@ def new_loop(kind: str = "asyncio") -> Any:
     return GateLoop()
 
 
-def _in_context(context: contextvars.Context, func: Callable[..., Any]) -> Callable[..., Any]:
+def _as_user(
+    user: int | None, context: UserExecutionContext | None, func: Callable[..., Any]
+) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
-        return context.run(func, *args)
+        acting, current = USER.set(user), CURRENT.set(context)
+        try:
+            return func(*args)
+        finally:
+            CURRENT.reset(current)
+            USER.reset(acting)
 
     return run
 

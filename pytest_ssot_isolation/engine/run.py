@@ -385,7 +385,10 @@ class Run:
             scope = self.faults.scope(call.id)
             if not operation.is_async:
                 # The default executor of the loop; its threads count as the outside world.
-                value = await asyncio.get_running_loop().run_in_executor(None, lambda: method(**arguments))
+                inside = contextvars.copy_context()
+                value = await asyncio.get_running_loop().run_in_executor(
+                    None, lambda: inside.run(method, **arguments)
+                )
                 if asyncio.iscoroutine(value):
                     value = await value
             elif scope is not None:
