@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module, resources
 from importlib.util import find_spec
@@ -36,9 +36,6 @@ SURFACES: Final = {"Drafts": "hostile", "Notes": "plain", "Messages": "plain"}
 anybody meets, and one that needs two requests at the same time."""
 
 EXAMPLES: Final = 8
-PATIENCE: Final = 120.0
-"""Seconds. No time-out of the application is to pass in virtual time: here it would be a fourth story."""
-
 SEED: Final = 2
 """Fixed, so that the demo tells the same story to everybody."""
 
@@ -155,7 +152,7 @@ def _hunt(
                 report = _checked(
                     isolation,
                     getattr(surfaces, surface),
-                    world=lambda: _running(postgres.dsn, clickhouse.dsn),
+                    world=lambda: running.application(postgres, clickhouse),
                     examples=EXAMPLES,
                     calls=12,
                     ids=ids,
@@ -167,15 +164,6 @@ def _hunt(
             say("\n" + terminal.render([replace(report, findings=findings)]))
             reports.append(report)
         return reports
-
-
-@asynccontextmanager
-async def _running(postgres: str, clickhouse: str) -> AsyncIterator[Any]:
-    app_module, timeouts = import_module("golden_path.app"), import_module("golden_path.timeouts")
-    patient = timeouts.DatabaseTimeoutConfig(connect=PATIENCE, acquire=PATIENCE, statement=PATIENCE)
-    app = app_module.create_app(postgres_dsn=postgres, clickhouse=clickhouse, timeouts=patient)
-    async with app.router.lifespan_context(app):
-        yield app
 
 
 def _checked(isolation: Isolation, surface: Any, **options: Any) -> Report:
