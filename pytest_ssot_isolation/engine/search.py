@@ -160,7 +160,9 @@ class Hunt:
         await self._meet_strangers()
 
     def _is_over(self) -> bool:
-        if any(not finding.accepted for finding in self.findings) and (self.ask.stop_at_first or self.ask.together):
+        if any(not finding.accepted for finding in self.findings) and (
+            self.ask.stop_at_first or self.ask.together
+        ):
             return True
         return len(self.findings) >= MOST_FINDINGS
 
@@ -189,7 +191,7 @@ class Hunt:
         surfaces = self.ask.dealt(max(SWEEP_SIZES))
         operations = self.ask.of_users(surfaces)
         each = sum(len(ops) for ops in operations) / len(operations)
-        share = SWEEP_SHARE * min(self.budget.left, 60.0)
+        share = SWEEP_SHARE * min(self.budget.left, self.ask.seconds)
         size = next((n for n in SWEEP_SIZES if n * each * seconds <= share), SWEEP_SIZES[-1])
         if kind == "given":
             size = max(2, min(self.ask.users, size))
