@@ -29,7 +29,9 @@ class ReplayMismatch(IsolationError):
     """A recorded example did not run as it was recorded."""
 
     @classmethod
-    def at_step(cls, recorded: tuple[tuple[int, int], ...], ran: tuple[tuple[int, int], ...]) -> ReplayMismatch:
+    def at_step(
+        cls, recorded: tuple[tuple[int, int], ...], ran: tuple[tuple[int, int], ...]
+    ) -> ReplayMismatch:
         """The error for two traces that part."""
         pairs = zip(recorded, ran, strict=False)
         step = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(recorded), len(ran)))

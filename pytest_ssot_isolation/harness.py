@@ -208,7 +208,10 @@ class Isolation:
             world, asked.reset, tuple(self._resets()), asked.world_scope, ways_into_the_world(ask.surfaces)
         )
         terms = Terms(
-            mint=mint, boundary=ask.boundary, blocked=self._blocked(), watch=self._watched(),
+            mint=mint,
+            boundary=ask.boundary,
+            blocked=self._blocked(),
+            watch=self._watched(),
             in_common="aliasing" in ask.oracles,
         )
         return Hunt(

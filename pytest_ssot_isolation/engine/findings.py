@@ -67,7 +67,11 @@ class Teller:
                 same += 1
                 small = again
         if same:
-            how = f"from {calls} to {len(small.history.bound)} calls in {tries} runs" if reduce else "run as recorded"
+            how = (
+                f"from {calls} to {len(small.history.bound)} calls in {tries} runs"
+                if reduce
+                else "run as recorded"
+            )
             shrunk = f"{how}; the same in {same} of {REPLAYS} replays"
         else:
             small = seen

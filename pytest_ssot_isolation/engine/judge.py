@@ -158,7 +158,9 @@ class Bench:
         if len(script.program.users) < 2:
             return []
         # Whether a call that was cut off took effect is chance, alone as well as beside the others.
-        cut = {history.bound[fault.call].user for fault in history.schedule.faults if fault.call in history.bound}
+        cut = {
+            history.bound[fault.call].user for fault in history.schedule.faults if fault.call in history.bound
+        }
         return [user for user in script.program.users if user not in cut and not history.sees_all(user)]
 
     async def recheck(

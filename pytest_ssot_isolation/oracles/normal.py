@@ -32,9 +32,7 @@ _UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b|\b
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")
 _DIGITS = re.compile(r"(?<![^\W_])\d+(?![^\W_])")
 _MOMENT = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
-_ID_LIKE = re.compile(
-    r"(?:^|[._])(?:id|ids|pk|seq|serial|oid|uid|location)$|(?:Id|ID)$"
-)
+_ID_LIKE = re.compile(r"(?:^|[._])(?:id|ids|pk|seq|serial|oid|uid|location)$|(?:Id|ID)$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def by_gather(race: Any, seed: int, most: int = 300) -> int | None:
             async def io() -> None:
                 await asyncio.sleep(rng.random() * 0.001)
 
-            surface.io = io  # type: ignore[attr-defined]
+            surface.io = io
             for turn in range(8):
                 title = cast.keys[rng.randrange(2)]
                 if turn < 2:
@@ -98,7 +98,8 @@ def by_gather(race: Any, seed: int, most: int = 300) -> int | None:
                 task = asyncio.ensure_future(getattr(surface, name)(**arguments))
                 if race.faults and rng.random() < 0.3:
                     asyncio.get_running_loop().call_later(rng.random() * 0.002, task.cancel)
-                (seen,) = await asyncio.gather(task, return_exceptions=True)
+                await asyncio.wait([task])
+                seen = None if task.cancelled() or task.exception() else task.result()
                 leaked |= owners.get(seen if isinstance(seen, str) else "", index) != index
 
         await asyncio.gather(*(user(index) for index in range(3)))

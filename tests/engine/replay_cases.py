@@ -67,6 +67,10 @@ async def anyio_groups() -> AsyncIterator[Sequence[Act]]:
                 await anyio.sleep(0.1)
                 order.append((user, name))
 
+        def answer_late() -> int:
+            time.sleep(random.random() / 2000)
+            return user
+
         async def act() -> list[Any]:
             async with anyio.create_task_group() as group:
                 group.start_soon(child, "x")
@@ -75,7 +79,7 @@ async def anyio_groups() -> AsyncIterator[Sequence[Act]]:
                 await anyio.sleep(0.3)
             await send.send(user)
             got = await receive.receive()
-            there = await anyio.to_thread.run_sync(lambda: time.sleep(random.random() / 2000) or user)
+            there = await anyio.to_thread.run_sync(answer_late)
             return [scope.cancelled_caught, got, there, tuple(order)]
 
         return act
@@ -294,7 +298,7 @@ def replay(
     """
     from collections import Counter
 
-    result = {}
+    result: dict[int, Any] = {}
     for walk in (None, *walks):
 
         async def once(chosen: Any) -> Any:
