@@ -8,9 +8,11 @@ import os
 import types
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import CodeType
 
 LONGEST_CHAIN = 200
@@ -43,56 +45,60 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What one parked task waits on, and where in the code."""
+    """What one parked task waits on."""
 
     kind: Kind
-    site: str
+    task: asyncio.Task[object]
+
+    @property
+    def site(self) -> str:
+        """The innermost place outside the standard library's own waiting code, for a person.
+
+        Read when it is asked for: most waits are never shown.
+        """
+        frames = []
+        for step, code in _chain(self.task):
+            frame = getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None)
+            frame = frame or getattr(step, "ag_frame", None)
+            line = frame.f_lineno if frame is not None and frame.f_lineno else code.co_firstlineno
+            frames.append((_short(code), code.co_qualname, line))
+        for file, name, line in reversed(frames):
+            if not file.startswith("asyncio/"):
+                return f"{file}:{line} in {name}"
+        return f"{frames[-1][0]}:{frames[-1][2]} in {frames[-1][1]}" if frames else "?"
 
 
-def _code_of(step: object) -> CodeType | None:
-    for name in ("cr_code", "gi_code", "ag_code"):
-        code: CodeType | None = getattr(step, name, None)
-        if code is not None:
-            return code
-    return None
-
-
-def chain(task: asyncio.Task[object]) -> list[tuple[str, str, int]]:
-    """Frames in which a task is suspended, outermost first: short file name, qualified name, line."""
-    frames: list[tuple[str, str, int]] = []
+def _chain(task: asyncio.Task[object]) -> Iterator[tuple[object, CodeType]]:
+    """The steps in which a task is suspended, outermost first, each with its code."""
     step: object | None = task.get_coro()
     for _ in range(LONGEST_CHAIN):
-        code = _code_of(step)
-        if code is not None:
-            frame = (
-                getattr(step, "cr_frame", None)
-                or getattr(step, "gi_frame", None)
-                or getattr(step, "ag_frame", None)
-            )
-            line = frame.f_lineno if frame is not None and frame.f_lineno else code.co_firstlineno
-            short = "/".join(code.co_filename.replace(os.sep, "/").split("/")[-2:])
-            frames.append((short, code.co_qualname, line))
-        step = (
-            getattr(step, "cr_await", None)
-            or getattr(step, "gi_yieldfrom", None)
-            or getattr(step, "ag_await", None)
-        )
         if step is None:
-            break
-        if type(step).__name__ in _STEPS_OF_GENERATORS:
-            # `async with` over an @asynccontextmanager awaits such a step, and only its generator tells more.
-            step = next(
-                (it for it in gc.get_referents(step) if isinstance(it, types.AsyncGeneratorType)), step
-            )
-    return frames
+            return
+        code, inner = _code_and_next(step)
+        if code is not None:
+            yield step, code
+        step = inner
 
 
-def _site(frames: list[tuple[str, str, int]]) -> str:
-    """The innermost place outside the standard library's own waiting code, for a person."""
-    for file, name, line in reversed(frames):
-        if not file.startswith("asyncio/"):
-            return f"{file}:{line} in {name}"
-    return f"{frames[-1][0]}:{frames[-1][2]} in {frames[-1][1]}" if frames else "?"
+def _code_and_next(step: Any) -> tuple[CodeType | None, object | None]:
+    kind = type(step)
+    if kind is types.CoroutineType:
+        return step.cr_code, step.cr_await
+    if kind is types.GeneratorType:
+        return step.gi_code, step.gi_yieldfrom
+    if kind is types.AsyncGeneratorType:
+        return step.ag_code, step.ag_await
+    if kind.__name__ in _STEPS_OF_GENERATORS:
+        # `async with` over an @asynccontextmanager awaits such a step, and only its generator tells more.
+        return None, next((it for it in gc.get_referents(step) if type(it) is types.AsyncGeneratorType), None)
+    # Coroutines of compiled modules have the same attributes, and a type of their own.
+    code = getattr(step, "cr_code", None) or getattr(step, "gi_code", None)
+    return code, getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
+
+
+@lru_cache(maxsize=4096)
+def _short(code: CodeType) -> str:
+    return "/".join(code.co_filename.replace(os.sep, "/").split("/")[-2:])
 
 
 def _is_shield_of_task(future: asyncio.Future[object]) -> bool:
@@ -109,41 +115,41 @@ def _is_shield_of_task(future: asyncio.Future[object]) -> bool:
     return False
 
 
-def wait_of(task: asyncio.Task[object], extra: frozenset[str] = frozenset()) -> Wait:
+def wait_of(task: asyncio.Task[object]) -> Wait:
     """Tell what a parked task waits on.
 
     Args:
         task: A task that is not running.
-        extra: Names of further waiters of the kind "another task": ``module/file.py`` or a qualified name.
 
     Returns:
-        The kind of wait and the place in the code.
+        The kind of wait; its place in the code is read when it is asked for.
     """
     future = getattr(task, "_fut_waiter", None)
-    frames = chain(task)
-    site = _site(frames)
     if future is None or future.done() or isinstance(future, asyncio.Task):
-        return Wait(Kind.LANE, site)
+        return Wait(Kind.LANE, task)
     children = getattr(future, "_children", None)
     if children is not None:
         tasks_only = all(isinstance(child, asyncio.Task) or child.done() for child in children)
-        return Wait(Kind.LANE if tasks_only else Kind.UNCLEAR, site)
+        return Wait(Kind.LANE if tasks_only else Kind.UNCLEAR, task)
     if _is_shield_of_task(future):
-        return Wait(Kind.LANE, site)
-    if not frames:
-        return Wait(Kind.UNCLEAR, site)
-    return Wait(_kind_of(frames, extra), site)
+        return Wait(Kind.LANE, task)
+    innermost: CodeType | None = None
+    around: CodeType | None = None
+    for _, code in _chain(task):
+        innermost, around = code, innermost
+    if innermost is None:
+        return Wait(Kind.UNCLEAR, task)
+    return Wait(_kind_of(innermost, around), task)
 
 
-def _kind_of(frames: list[tuple[str, str, int]], extra: frozenset[str]) -> Kind:
-    file, name, _ = frames[-1]
+@lru_cache(maxsize=4096)
+def _kind_of(innermost: CodeType, around: CodeType | None) -> Kind:
+    """What waits in this code, called from that code."""
+    file, name = _short(innermost), innermost.co_qualname
     last = name.rsplit(".", 1)[-1]
-    if file in extra or name in extra:
-        return Kind.LANE
-    if file == "asyncio/locks.py" and len(frames) > 1:
-        around_file, around_name, _ = frames[-2]
-        waits_for_socket = around_name.rsplit(".", 1)[-1] not in _ANYIO_WAITERS
-        if around_file.endswith(_EVENTS_OF_SOCKETS) and waits_for_socket:
+    if file == "asyncio/locks.py" and around is not None:
+        waits_for_socket = around.co_qualname.rsplit(".", 1)[-1] not in _ANYIO_WAITERS
+        if _short(around).endswith(_EVENTS_OF_SOCKETS) and waits_for_socket:
             return Kind.OUTSIDE
     if file == "asyncio/locks.py" and name in _HOLDERS:
         return Kind.LOCK
