@@ -225,7 +225,7 @@ class Bench:
         same = {(d.call, d.path) for d in self._compare(again, second, who)[0]}
         found = [d for d in found if (d.call, d.path) in same]
         found = await self._not_the_clock(found, full, first, script, runs, who)
-        found = await self._not_contention(found, script, full.history, runs)
+        found = await self._not_contention(found, full, first, script, runs, who)
         return low + _sharpest(self._findings(found, full, first, who))
 
     async def _not_the_clock(
@@ -290,23 +290,30 @@ class Bench:
         )
 
     async def _not_contention(
-        self, found: list[Difference], script: Script, history: History, runs: Runs
+        self, found: list[Difference], full: View, solo: View, script: Script, runs: Runs, who: int
     ) -> list[Difference]:
-        """A failure that does not come when the same calls run one after another is no leak."""
+        """A failure that does not come when the same calls run one after another is no leak.
+
+        Nor is what follows from it, such as a note that is not there because it could not be written.
+        """
+        history = full.history
         failing = [d for d in found if d.ended and _failed(history, d)]
-        if not failing or history.schedule.faults:
+        if not failing:
             return found
         order = {o.call: o.began for o in history.observations if o.channel == "result"}
         calls = tuple(sorted(script.program.calls, key=lambda call: order.get(call.id, 1 << 30)))
         serially = script.doing(Program(calls=calls, sequential=True))
-        made = await runs.again(serially, NATURAL)
+        faults = history.schedule.faults
+        made = await runs.again(serially, replace(NATURAL, faults=faults))
         if made is None:
             return [d for d in found if d not in failing]
         gone = {
-            d.call for d in failing
-            if is_contention(d) or (o := made.history.of_call(d.call)) is None or o.outcome is Outcome.OK
-        }  # fmt: skip
-        return [d for d in found if d.call not in gone]
+            d.call for d in failing if _comes_to_pass(made.history, d) or (not faults and is_contention(d))
+        }
+        if not gone:
+            return found
+        same = {(d.call, d.path) for d in self._compare(made, solo, who)[0]}
+        return [d for d in found if d.call not in gone and (d.call, d.path) in same]
 
     async def trouble(self, full: View, script: Script, runs: Runs) -> list[Finding]:
         """Report a run that could not end, where each of those users alone comes to an end."""
@@ -339,6 +346,12 @@ class Bench:
                 f"of them ends. {trouble.text}",
             )
         ]
+
+
+def _comes_to_pass(history: History, difference: Difference) -> bool:
+    """Whether a call that failed beside the others did not fail in this run."""
+    answer = history.of_call(difference.call)
+    return answer is None or answer.outcome is Outcome.OK
 
 
 def _failed(history: History, difference: Difference) -> bool:

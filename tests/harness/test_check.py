@@ -431,3 +431,31 @@ def test_the_asynchronous_twin_runs_the_same_check_beside_the_callers_loop(
         return report
 
     assert asyncio.run(within()).verdict is Verdict.CLEAN
+
+
+@pytest.mark.parametrize("faults", [(), ("cancel",)])
+def test_being_refused_for_a_moment_because_others_are_at_work_is_no_leak(check: Any, faults: Any) -> None:
+    class Places:
+        def __init__(self) -> None:
+            self.free = 2
+            self.kept: dict[str, str] = {}
+
+    class Guests(Surface[Places]):
+        @operation(text=secrets())
+        async def leave(self, text: str) -> None:
+            if not self.world.free:
+                raise RuntimeError("busy, come again")
+            self.world.free -= 1
+            try:
+                await asyncio.sleep(0)
+                self.world.kept[self.user.user_id] = text
+            finally:
+                self.world.free += 1
+
+        @operation
+        async def mine(self) -> str | None:
+            return self.world.kept.get(self.user.user_id)
+
+    report = check(Guests, world=Places, faults=faults, examples=150)
+
+    assert report.verdict is Verdict.CLEAN, report.findings
