@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pytest_ssot_isolation.errors import AuditError as AuditError
+    from pytest_ssot_isolation.errors import BadExtension as BadExtension
+    from pytest_ssot_isolation.errors import BadKnownFindings as BadKnownFindings
     from pytest_ssot_isolation.errors import Busy as Busy
     from pytest_ssot_isolation.errors import CutShort as CutShort
     from pytest_ssot_isolation.errors import DatabaseUnusable as DatabaseUnusable
@@ -58,6 +60,8 @@ __version__ = "0.1.0"
 _HOMES: Final = {
     "errors": (
         "AuditError",
+        "BadExtension",
+        "BadKnownFindings",
         "Busy",
         "CutShort",
         "DatabaseUnusable",
@@ -106,6 +110,8 @@ _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in name
 
 __all__ = [
     "AuditError",
+    "BadExtension",
+    "BadKnownFindings",
     "Busy",
     "ConnectionMetrics",
     "CutShort",
