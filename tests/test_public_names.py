@@ -13,7 +13,8 @@ from pytest_ssot_isolation import errors
 
 NAMES = tuple(
     """
-    AuditError BadExtension BadKnownFindings Busy CutShort DatabaseUnusable Deadlock DemoUnusable EngineForked EngineInUse InconclusiveCheck
+    AuditError BadExtension BadKnownFindings Busy CutShort DatabaseUnusable Deadlock DemoUnusable
+    EngineForked EngineInUse InconclusiveCheck
     InvalidContext
     InvalidSecret InvalidTimeout IsolationError LeakFound MissingContext NoServer NotATestDatabase
     ProtectionRefused Refused ReplayMismatch ServerError ServerFailed ServerGivenUp Stuck SurfaceError
