@@ -62,7 +62,8 @@ def test_the_demo_finds_the_leaks_of_the_one_and_none_in_the_other(places: tuple
 
     assert done.returncode == 0, done.stdout + done.stderr
     before, _, after = done.stdout.partition("2. The same service, mended")
-    assert before.count("LEAK  canary  ") == 3
+    assert before.count("LEAK  ") == 3
+    assert before.count("LEAK  canary  ") >= 2
     assert "bob saw what alice wrote, in look" in before
     assert "-> 200 {'text': <canary alice#0>}" in before
     assert after.count("CLEAN  ") == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+# Whole suites are run, and other tests beside them.
+pytestmark = pytest.mark.timeout(900)
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,9 @@ def run(project: str, folder: Path, *arguments: str) -> Ran:
         cwd=EXAMPLES / project,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
         check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")},
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     document = json.loads(reports.read_text())

@@ -37,10 +37,14 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of programs to put stand-ins into; the machine's own are not found."""
     found = programs.find()
     assert isinstance(found, programs.Programs)
+    real = found.folder
+    if not all(parent.stat().st_mode & 0o001 for parent in (real, *real.parents)):
+        # As in tox's folder: a link into it is no use to whom the programs run as.
+        real = postmaster._copy_programs(real, folder / "wheel")
     copy = folder / "programs" / "bin"
     copy.mkdir(parents=True)
     for name in ("initdb", "postgres"):
-        (copy / name).symlink_to(found.folder / name)
+        (copy / name).symlink_to(real / name)
     monkeypatch.setattr(programs, "_folders", lambda: iter([copy]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     return copy
@@ -218,7 +222,7 @@ def tiny(folder: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_told_with_where_to_free_some(
-    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, fake: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     (folder / "runs").symlink_to(tiny)
