@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 SEVERITIES = {"hint": 1, "low": 2, "leak": 3}
 
+UNEQUAL = (
+    "inconclusive for {}: two runs had no equal start. Give world=, a factory that makes the application anew, or "
+    "reset="
+)
+
 
 def conclude(
     hunt: Hunt, ask: Ask, *, test: str, seconds: float, eager: bool, replayed: bool = False
@@ -74,11 +79,14 @@ def _reasons(hunt: Hunt, ask: Ask, never: list[tuple[str, str]]) -> Iterable[str
     tally = hunt.tally
     if tally.examples and tally.cut_short == tally.examples:
         text = next(iter(tally.troubles), "")
-        yield f"every example was cut short. The first: {text}"
+        gave_up = f", and the check was given up after {tally.examples}" if tally.is_hopeless else ""
+        yield f"every example was cut short{gave_up}. The first: {text}"
         return
     if not tally.examples:
         yield "no example was run: every id that was drawn was refused at sign-in"
         return
+    if not hunt.starts.are_equal and ask.only_compares:
+        yield UNEQUAL.format(" and ".join(ask.oracles))
     for name, error in never:
         yield (
             f"{name} never succeeded, so nothing is known of it. Its first error: {error}. Mend the surface, or "
@@ -95,11 +103,8 @@ def _notes(hunt: Hunt, ask: Ask, eager: bool, replayed: bool) -> Iterable[str]:
     tally = hunt.tally
     if not replayed and not hunt.findings and (early := hunt.budget.ended_early(tally.examples)):
         yield early
-    if ask.compares and not hunt.starts.are_equal:
-        yield (
-            "noninterference, integrity and availability are inconclusive: two runs had no equal start. Give "
-            "world=, a factory that makes the application anew, or reset="
-        )
+    if ask.compares and not ask.only_compares and not hunt.starts.are_equal:
+        yield UNEQUAL.format("noninterference, integrity and availability")
     if tally.refused:
         yield f"the application refused these ids at sign-in: {', '.join(tally.refused)}"
     if eager:

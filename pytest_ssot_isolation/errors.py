@@ -115,9 +115,9 @@ class Stuck(CutShort):
         return cls(f"Stuck: nothing came for {seconds:.1f} s.\n{waiting}", users)
 
     @classmethod
-    def after_steps(cls, steps: int, waiting: str) -> Stuck:
+    def after_steps(cls, steps: int, waiting: str, users: tuple[int, ...]) -> Stuck:
         """The error for a run that never ends."""
-        return cls(f"Stuck: the calls had not ended after {steps} steps.\n{waiting}")
+        return cls(f"Stuck: the calls had not ended after {steps:,} steps.\n{waiting}", users)
 
 
 class Busy(CutShort):

@@ -106,6 +106,11 @@ def read(
     if values.get("seed") is not None:
         _whole(values, "seed", 0, 2**64)
     values["oracles"] = _names(values, "oracles", (*ORACLES, *extensions.oracles))
+    if not values["oracles"]:
+        raise SurfaceError(
+            "oracles names none, so nobody would judge what was seen.\n"
+            f"To fix this, name some of {', '.join(map(repr, ORACLES))}, or leave it out."
+        )
     values["faults"] = _names(values, "faults", FAULTS, everything="all")
     values["mutate"] = _names(values, "mutate", MUTATIONS, everything="all")
     if values["mutate"]:

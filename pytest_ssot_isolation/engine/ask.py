@@ -66,6 +66,11 @@ class Ask:
         return bool(COMPARING & set(self.oracles)) and not self.together
 
     @property
+    def only_compares(self) -> bool:
+        """Whether every oracle that is asked for compares runs."""
+        return self.compares and set(self.oracles) <= COMPARING
+
+    @property
     def plants(self) -> bool:
         """Whether any operation carries a secret."""
         return any(op.plants for ops in self.operations.values() for op in ops.values())

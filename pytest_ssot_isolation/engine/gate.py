@@ -389,7 +389,7 @@ class Gate:
         if not ready:
             return self._without_ready(turns, pending)
         if turns.steps >= turns.most_steps:
-            turns.stop(Stuck.after_steps(turns.most_steps, turns.describe()))
+            turns.stop(Stuck.after_steps(turns.most_steps, turns.describe(), turns.unfinished))
             return False
         users = turns.natural(ready)
         if not is_due and self._clock.is_near(NEAR):
@@ -495,7 +495,7 @@ class Gate:
             # Virtual time never runs ahead of real time while a reply is due: a pool's time-out
             # would fire at once.
             if turns.steps >= turns.most_steps:
-                turns.stop(Stuck.after_steps(turns.most_steps, turns.describe()))
+                turns.stop(Stuck.after_steps(turns.most_steps, turns.describe(), turns.unfinished))
                 return False
             turns.steps += 1
             self._fire()
@@ -503,7 +503,7 @@ class Gate:
         live = [lane for lane in turns.lanes.values() if lane.user != APP and not lane.task.done()]
         if not live:
             return False  # the calls have ended, and whoever counts them knows
-        users = tuple(sorted({lane.user for lane in live}))
+        users = turns.unfinished
         quiet = now - max(self._moved_at, self.outside.heard_at)
         if not pending and self._is_deadlock(live, quiet):
             if self._suspected_at != turns.steps:

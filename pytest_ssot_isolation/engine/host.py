@@ -11,6 +11,8 @@ import traceback
 import warnings
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 from pytest_ssot_isolation.engine.gate import new_loop
@@ -24,6 +26,11 @@ BUSY_PATIENCE = 5.0
 
 ENDING_PATIENCE = 1.0
 """Seconds that tasks get to end after an interrupt."""
+
+DEEPEST = 6
+"""Places in the code that are told of such a step, the innermost last."""
+
+_ENGINE = str(Path(__file__).parent)
 
 # Nobody else's: the usual ones belong to time-outs, profilers and stack dumps.
 WAKE_UP = getattr(signal, "SIGRTMIN", signal.SIGINT) + 9
@@ -120,8 +127,9 @@ class Host:
             if self.loop.busy_for <= self._busy_patience:
                 continue
             frame = sys._current_frames().get(self._own)
-            where = "".join(traceback.format_stack(frame)[-6:]) if frame is not None else ""
-            BusyStep.where = f"Busy: one step ran for {self._busy_patience:g} s without an await.\n{where}"
+            BusyStep.where = (
+                f"Busy: one step ran for {self._busy_patience:g} s without an await.\n{_place(frame)}"
+            )
             self.loop.busy = BusyStep.where
             if self._takes_signals:
                 # A signal also ends what waits in the system: time.sleep, a socket, a lock.
@@ -135,6 +143,16 @@ class Host:
     def _interrupt(self, _number: int, _frame: object) -> None:
         if self.loop.busy_for > self._busy_patience:
             raise BusyStep
+
+
+def _place(frame: FrameType | None) -> str:
+    """The stack of a step, from where the application's own code begins."""
+    if frame is None:
+        return ""
+    stack = traceback.extract_stack(frame)
+    ours = [place for place, entry in enumerate(stack) if entry.filename.startswith(_ENGINE)]
+    own = stack[ours[-1] + 1 :] if ours else stack
+    return "".join(traceback.format_list((own or stack)[-DEEPEST:])).rstrip()
 
 
 def _policy() -> Any:

@@ -153,6 +153,12 @@ class Turns:
         self.trace.append((-2, 0))
         self.steps += 1
 
+    @property
+    def unfinished(self) -> tuple[int, ...]:
+        """Users with a task that has not ended."""
+        live = {lane.user for lane in self.lanes.values() if lane.user != APP and not lane.task.done()}
+        return tuple(sorted(live))
+
     def anybody_ready(self) -> bool:
         """Whether a lane has a step that could run at once."""
         return any(lane.steps for lane in self.lanes.values())

@@ -164,7 +164,7 @@ class Hunt:
             self.ask.stop_at_first or self.ask.together
         ):
             return True
-        return len(self.findings) >= MOST_FINDINGS
+        return len(self.findings) >= MOST_FINDINGS or self.tally.is_hopeless
 
     # -- examples ------------------------------------------------------------------------------------
 

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 
 from pytest_ssot_isolation.model.history import History, Outcome
 
+ENOUGH = 3
+"""Examples after which a check is given up, where each of them was held up for its whole patience."""
+
+_HELD_UP = frozenset({"busy", "stuck", "leftover"})
+
 
 @dataclass(slots=True)
 class Tally:
@@ -19,6 +24,7 @@ class Tally:
     first_error: dict[tuple[str, str], str] = field(default_factory=dict)
     controls: int = 0
     cut_short: int = 0
+    held_up: int = 0
     troubles: Counter[str] = field(default_factory=Counter)
     refused: dict[str, None] = field(default_factory=dict)
     refusals: int = 0
@@ -43,8 +49,14 @@ class Tally:
                 self.steps[operation] = max(self.steps.get(operation, 1), steps)
         if history.trouble is not None:
             self.cut_short += 1
+            self.held_up += history.trouble.kind in _HELD_UP
             self.troubles[history.trouble.text] += 1
         self.notes.update(dict.fromkeys(history.notes))
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether no example came to its end, and each took seconds: more of them would say no more."""
+        return self.held_up == self.examples >= ENOUGH
 
 
 def _first_line(seen: object) -> str:

@@ -73,6 +73,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
+def readable(text: str) -> str:
+    """``printable``, for a text of ours that is told in lines of its own, such as a stack."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
 def _rows(story: Story) -> Iterable[_Row]:
     moments: list[tuple[int, int, _Row]] = []
     for line in story.lines:

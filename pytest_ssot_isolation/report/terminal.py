@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_ssot_isolation.model.verdict import Verdict
-from pytest_ssot_isolation.report.columns import printable, short, table
+from pytest_ssot_isolation.report.columns import printable, readable, short, table
 from pytest_ssot_isolation.report.lookalikes import difference, spelled
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _finding(finding: Finding, report: Report, width: int) -> str:
     lines += _labelled("where", _where(finding), width)
     if finding.story is not None:
         lines += _labelled("users", _users(finding.story), width)
-    lines += _labelled("why", printable(_why(finding)), width)
+    lines += _labelled("why", readable(_why(finding)), width)
     lines += _labelled("needs", "; ".join(_needs(finding)), width)
     lines += _labelled("shrunk", finding.shrunk, width)
     lines += _labelled("key", printable(finding.name), width)
@@ -187,7 +187,7 @@ def _aside(finding: Finding, report: Report, width: int) -> str:
     how = f"accepted: {printable(finding.accepted)}" if finding.accepted else "does not fail the test"
     lines = _filled(lead, f"{printable(headline(finding))} ({how})", width, INDENT)
     if headline(finding) != finding.explanation:
-        lines += _labelled("why", printable(finding.explanation), width)
+        lines += _labelled("why", readable(finding.explanation), width)
     if finding.replay and finding.calls:
         lines.append(f"  {'replay':<{LABEL - 2}}{_command(report.test, finding.replay)}")
     return "\n".join(lines)
@@ -200,7 +200,7 @@ def _inconclusive(report: Report, width: int) -> str:
     said = f"{report.subject}: no leak was seen, but too little was seen to call it clean"
     lines = _filled("INCONCLUSIVE  ", said, width, INDENT)
     for reason in report.reasons:
-        lines += _filled("  - ", printable(reason), width, "    ")
+        lines += _filled("  - ", readable(reason), width, "    ")
     return "\n".join(lines)
 
 
@@ -237,7 +237,7 @@ def _closing(report: Report, width: int, *, told: bool) -> Iterable[str]:
             text += f"; not noticed: {', '.join(survived)}"
         yield from _labelled("mutants", text, width)
     for note in report.notes:
-        yield from _labelled("note", printable(note), width)
+        yield from _labelled("note", readable(note), width)
 
 
 def _summed(report: Report, width: int) -> Iterable[str]:
@@ -246,7 +246,7 @@ def _summed(report: Report, width: int) -> Iterable[str]:
     if report.verdict is Verdict.CLEAN:
         yield _cut(f"CLEAN         {name}: {_figures(report)}", width)
     elif report.verdict is Verdict.INCONCLUSIVE:
-        yield f"INCONCLUSIVE  {name}: {printable((report.reasons or ('',))[0])}"
+        yield f"INCONCLUSIVE  {name}: {printable((report.reasons or ('',))[0].partition(chr(10))[0])}"
     for finding in failing:
         yield f"{finding.severity.upper():<12}  {name}: {finding.oracle}: {printable(headline(finding))}"
     for finding in others:
@@ -262,15 +262,17 @@ def _labelled(label: str, text: str, width: int) -> list[str]:
 
 
 def _filled(lead: str, text: str, width: int, indent: str) -> list[str]:
-    """A text in lines behind a lead, whose spaces are kept."""
-    lines = textwrap.wrap(
-        text,
-        width,
-        initial_indent=lead,
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+    """A text in lines behind a lead, whose spaces are kept; each line of its own begins a new one."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        lines += textwrap.wrap(
+            line,
+            width,
+            initial_indent=indent if lines else lead,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
     return lines or [lead.rstrip()]
 
 

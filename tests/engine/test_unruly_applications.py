@@ -73,6 +73,7 @@ def test_a_call_that_blocks_the_loop_is_ended_and_the_stack_is_told(
     assert (played.trouble.kind, played.trouble.users) == ("busy", (0,))
     assert played.trouble.text.startswith("Busy: one step ran for 0.2 s without an await.")
     assert "in blocks" in played.trouble.text
+    assert "pytest_ssot_isolation" not in played.trouble.text, "the stack begins with the application"
     assert after.trouble is None
     assert time.monotonic() - began < 30
 

@@ -155,6 +155,7 @@ def test_a_reset_that_raises(harness: Any, notes: Any, app: Any) -> None:
         ({"calls": 0}, "calls=0 cannot be used"),
         ({"examples": 0}, "examples=0 cannot be used"),
         ({"oracles": ["canarry"]}, "oracles: 'canarry' is not known"),
+        ({"oracles": []}, "oracles names none, so nobody would judge"),
         ({"faults": "explode"}, "faults: 'explode' is not known"),
         ({"ids": "nasty"}, "ids='nasty' is not a kind of ids"),
         ({"boundary": "team"}, "boundary='team' cannot be used"),

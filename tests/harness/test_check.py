@@ -377,6 +377,33 @@ def test_without_equal_starts_the_report_says_what_could_not_be_compared(check: 
     assert with_reset.notes == ()
 
 
+def test_without_equal_starts_oracles_that_only_compare_are_never_called_clean(check: Any, app: Any) -> None:
+    kept = app()
+
+    report = check(
+        world=lambda: kept, world_scope="check", examples=5, oracles=["integrity", "noninterference"]
+    )
+
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.reasons[0].startswith(
+        "inconclusive for integrity and noninterference: two runs had no equal"
+    )
+
+
+def test_a_check_whose_every_example_is_held_up_is_given_up(check: Any, app: Any) -> None:
+    class Endless(Surface[Any]):
+        @operation
+        async def wait(self) -> None:
+            while True:  # noqa: ASYNC110
+                await asyncio.sleep(60)
+
+    report = check(Endless, world=app, examples=500)
+
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.examples == 3
+    assert report.reasons[0].startswith("every example was cut short, and the check was given up after 3.")
+
+
 def test_a_leak_that_needs_an_earlier_example_is_told_as_one_history(check: Any) -> None:
     kept: dict[str, str] = {}
 

@@ -171,6 +171,19 @@ INCONCLUSIVE  Notes: no leak was seen, but too little was seen to call it clean
     )
 
 
+def test_a_reason_of_several_lines_is_told_in_as_many() -> None:
+    reason = "every example was cut short. The first: Deadlock: no task can go on.\nalice: waits, at app.py:3 in read"
+    report = replace(LEAK, verdict=Verdict.INCONCLUSIVE, findings=(), reasons=(reason,))
+
+    lines = terminal.render([report]).splitlines()
+
+    assert lines[1:3] == [
+        "  - every example was cut short. The first: Deadlock: no task can go on.",
+        "    alice: waits, at app.py:3 in read",
+    ]
+    assert terminal.summary([report]).endswith("Deadlock: no task can go on.")
+
+
 def test_a_hint_is_told_shortly_and_marked_as_not_failing() -> None:
     hint = replace(
         SEEN, oracle="noninterference", severity="hint", explanation="ids are serial numbers", replay=""
