@@ -1,280 +1,243 @@
-"""``python -m tests.zoo.quality``: hunts each leak of the zoo under many seeds, and writes docs/quality.md."""
+"""``python -m tests.zoo.quality``: hunts each leak of the zoo under many seeds, and writes docs/quality.md.
+
+Each leak is hunted under each seed until its first finding. Then the safe twins are checked in turn, each check
+as long as the profile allows, until so many calls were clean. Results are kept in a file as they come, so a run
+that was interrupted goes on where it ended when it is started again.
+"""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import statistics
+import multiprocessing
+import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import pytest_ssot_isolation
-from pytest_ssot_isolation.model.verdict import Verdict
 
-from .exhibits import TABLE, Row, read_zoo
-from .hunt import check
+from .exhibits import Row, read_zoo
+from .quality_page import Facts, Tally, render
+from .quality_work import ROOT, Kept, Result, Task, begin, perform, state_of_the_code
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "quality.md"
 RESULTS = ROOT / ".ssot" / "zoo.jsonl"
 SEEDS = 20
+CLEAN_CALLS = 1_000_000
+PROCESSES = min(2, os.cpu_count() or 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What one row came to under one seed.
+class Plan:
+    """Says what is to be done next: first all hunts, then twins until enough calls were clean.
 
-    Attributes:
-        row: Its name.
-        seed: Of both checks.
-        profile: Of both checks.
-        code: Names the state of package and zoo; results of another state do not count.
-        found: Whether the leak was found by the oracle meant for it.
-        oracle: The oracle of the first finding; empty without one.
-        examples: Programs to the first finding.
-        calls: Calls in its reduced history.
-        seconds: That the hunt took.
-        clean_verdict: Of the safe twin.
-        clean_calls: Calls that were run on the safe twin.
-        false_alarms: Findings on the safe twin.
-        problem: What went wrong otherwise; empty where nothing did.
+    Args:
+        rows: Of the zoo.
+        seeds: For each hunt; twins go on counting from the first.
+        clean_calls: That are asked of all safe twins together; each is checked once at least.
+        known: What was measured before.
     """
 
-    row: str
-    seed: int
-    profile: str
-    code: str
-    found: bool = False
-    oracle: str = ""
-    examples: int = 0
-    calls: int = 0
-    seconds: float = 0.0
-    clean_verdict: str = ""
-    clean_calls: int = 0
-    false_alarms: int = 0
-    problem: str = ""
-
-
-class Servers:
-    """The servers that the rows need, each started when it is first asked for."""
-
-    def __init__(self, until_the_end: ExitStack) -> None:
-        from pytest_ssot_isolation.options import Settings
-        from pytest_ssot_isolation.provisioning import servers
-        from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
-
-        self.lines: list[str] = []
-        timeouts = DatabaseTimeoutConfig.for_environment("local")
-        self._server = servers.on_first_use(Settings(), timeouts, until_the_end, tell=self.lines.append)
-
-    @contextmanager
-    def database(self, row: Row) -> Iterator[Any]:
-        """An empty database, where the row needs one."""
-        if not row.needs:
-            yield None
-            return
-        with self._server(row.needs).new_database() as database:
-            yield database
-
-
-def state_of_the_code() -> str:
-    """Name the state of the package and the zoo."""
-    digest = hashlib.sha256(TABLE.read_bytes())
-    for folder in (ROOT / "pytest_ssot_isolation", ROOT / "tests" / "zoo"):
-        for path in sorted(folder.rglob("*.py")):
-            if path != Path(__file__):
-                digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def measure(row: Row, seed: int, *, profile: str, code: str, servers: Servers) -> Result:
-    """Hunt the leak of a row, then look at its safe twin as long as the profile allows."""
-    plain: dict[str, Any] = {"row": row.name, "seed": seed, "profile": profile, "code": code}
-    began = time.monotonic()
-    try:
-        with servers.database(row) as database:
-            leaky = check(row, leaky=True, seed=seed, database=database, profile=profile, stop_at_first=True)
-        plain["seconds"] = round(time.monotonic() - began, 2)
-        plain["examples"] = leaky.examples
-        if leaky.verdict is Verdict.LEAK:
-            meant = [finding for finding in leaky.findings if finding.oracle in row.oracles]
-            told = (meant or list(leaky.findings))[0]
-            plain |= {"found": bool(meant), "oracle": told.oracle, "calls": len(told.calls)}
-        with servers.database(row) as database:
-            safe = check(row, leaky=False, seed=seed, database=database, profile=profile)
-        plain |= {
-            "clean_verdict": safe.verdict.value,
-            "clean_calls": safe.calls,
-            "false_alarms": len(safe.findings),
+    def __init__(
+        self, rows: Sequence[Row], seeds: Sequence[int], *, clean_calls: int, known: dict[Task, Result]
+    ) -> None:
+        wanted = {row.name for row in rows}
+        self.results = {
+            task: result
+            for task, result in known.items()
+            if task.row in wanted and (task.kind == "twin" or task.seed in seeds)
         }
-    except Exception as error:
-        # The table tells of it: one broken row must not take the others away.
-        plain["problem"] = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
-    return Result(**plain)
+        self._clean_calls = clean_calls
+        self._tasks = self._draw(rows, seeds)
 
+    def take(self, result: Result) -> None:
+        """Note what a task came to."""
+        self.results[result.task] = result
 
-def kept(code: str, profile: str) -> dict[tuple[str, int], Result]:
-    """Results of earlier runs of the same state, by row and seed."""
-    if not RESULTS.exists():
-        return {}
-    results = (Result(**json.loads(line)) for line in RESULTS.read_text().splitlines())
-    return {(r.row, r.seed): r for r in results if r.code == code and r.profile == profile}
+    def tasks(self) -> Iterator[Task]:
+        """What is not known yet."""
+        return (task for task in self._tasks if task not in self.results)
 
+    @property
+    def clean(self) -> int:
+        """Calls so far."""
+        return sum(r.calls for r in self.results.values() if r.kind == "twin" and r.is_good)
 
-def keep(result: Result) -> None:
-    """Append a result, so that an interrupted run goes on where it ended."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(asdict(result)) + "\n")
-
-
-def run(
-    rows: Sequence[Row], seeds: Sequence[int], *, profile: str, fresh: bool, tell: Callable[[str], object]
-) -> tuple[list[Result], list[str]]:
-    """Measure what is not measured yet."""
-    code = state_of_the_code()
-    known = {} if fresh else kept(code, profile)
-    results: list[Result] = []
-    with ExitStack() as until_the_end:
-        servers = Servers(until_the_end)
-        for row in rows:
+    def _draw(self, rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[Task]:
+        # Rows that need a server first: what takes long should not be left for the end.
+        ordered = sorted(rows, key=lambda row: not row.needs)
+        for row in ordered:
             for seed in seeds:
-                result = known.get((row.name, seed))
-                if result is None:
-                    result = measure(row, seed, profile=profile, code=code, servers=servers)
-                    keep(result)
-                results.append(result)
-            tell(line_of(row, [result for result in results if result.row == row.name]))
-    return results, servers.lines
+                yield Task("hunt", row.name, seed)
+        seed = seeds[0]
+        for row in ordered:
+            yield Task("twin", row.name, seed)
+        # With a server a check is a few hundred calls, so the many are left to those without.
+        many = [row for row in ordered if not row.needs] or ordered
+        before = -1
+        while before < self.clean < self._clean_calls:
+            before = self.clean
+            seed += 1
+            for row in many:
+                if self.clean < self._clean_calls:
+                    yield Task("twin", row.name, seed)
 
 
-def line_of(row: Row, results: Sequence[Result]) -> str:
-    """One row of the table."""
-    found = [result for result in results if result.found]
-    oracles = Counter(result.oracle for result in results if result.oracle)
-    names = ", ".join(
-        f"{name} {times}" if len(oracles) > 1 else name for name, times in oracles.most_common()
-    )
-    examples = [result.examples for result in found]
-    calls = [result.calls for result in found]
-    not_clean = Counter(
-        result.problem or result.clean_verdict for result in results if result.clean_verdict != "clean"
-    )
-    cells = [
-        f"{row.name}{' (deep)' if row.is_deep else ''}",
-        str(row.family),
-        row.needs or "nothing",
-        f"{len(found)} of {len(results)}",
-        f"{names or 'none'}{'' if not oracles or set(oracles) <= row.oracles else f' (meant: {row.oracle})'}",
-        f"{statistics.median(examples):g}, {max(examples)}" if examples else "-",
-        f"{statistics.median(calls):g} ({row.fewest_calls})" if calls else "-",
-        f"{statistics.median(result.seconds for result in results):.1f}",
-        f"{sum(result.clean_calls for result in results):,}",
-        str(sum(result.false_alarms for result in results)),
-        "; ".join(f"{what} {times}" for what, times in not_clean.items()),
-    ]
-    return "| " + " | ".join(cells) + " |"
+def work(
+    plan: Plan,
+    *,
+    processes: int,
+    profile: str,
+    code: str,
+    keep: Callable[[Result], None],
+    tell: Callable[[Result], None],
+    until: float,
+) -> None:
+    """Do what is planned, in several processes, until a moment of the monotonic clock."""
+    tasks = plan.tasks()
+    waiting: list[Task] = []
+    broke: set[Task] = set()
+    while True:
+        running: dict[Future[Result], Task] = {}
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, mp_context=spawn, initializer=begin) as pool:
+            try:
+                while True:
+                    while len(running) < processes and time.monotonic() < until:
+                        task = waiting.pop() if waiting else next(tasks, None)
+                        if task is None:
+                            break
+                        running[pool.submit(perform, task, profile, code)] = task
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        result = future.result()
+                        del running[future]
+                        plan.take(result)
+                        keep(result)
+                        tell(result)
+            except BrokenProcessPool:
+                # A process died; whose task it was is not told, so each gets a second chance.
+                for task in running.values():
+                    if task in broke:
+                        lost = Result(
+                            kind=task.kind, row=task.row, seed=task.seed, profile=profile, code=code,
+                            problem="its process died, twice",
+                        )  # fmt: skip
+                        plan.take(lost)
+                        tell(lost)
+                    else:
+                        broke.add(task)
+                        waiting.append(task)
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that so large a share of the values does not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+class Progress:
+    """Prints a line for each row when its hunts are done, and one for each twin that is not clean.
+
+    Args:
+        plan: Whose results it tells.
+        rows: Of the zoo.
+        seeds: How many hunts a row has.
+    """
+
+    def __init__(self, plan: Plan, rows: Sequence[Row], seeds: int) -> None:
+        self._plan = plan
+        self._rows = {row.name: row for row in rows}
+        self._seeds = seeds
+        self._began = time.monotonic()
+
+    def tell(self, result: Result) -> None:
+        """Print what is worth it."""
+        of_row = [r for r in self._plan.results.values() if r.row == result.row]
+        hunts = [r for r in of_row if r.kind == "hunt"]
+        if not result.is_good or (result.kind == "hunt" and len(hunts) == self._seeds):
+            minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+            print(f"{minutes:3}:{seconds:02} {Tally(self._rows[result.row], of_row).line()}", flush=True)
 
 
-def page(
-    rows: Sequence[Row], results: Sequence[Result], *, seeds: int, profile: str, servers: Sequence[str]
-) -> str:
-    """The whole page."""
-    now = datetime.now(UTC)
-    of_row = {row.name: [result for result in results if result.row == row.name] for row in rows}
-    found = [result for result in results if result.found]
-    medians = [
-        statistics.median(result.examples for result in of_row[row.name] if result.found)
-        for row in rows
-        if any(result.found for result in of_row[row.name])
-    ]
-    always = sum(all(result.found for result in of_row[row.name]) for row in rows)
-    clean = sum(result.clean_calls for result in results)
-    alarms = sum(result.false_alarms for result in results)
-    unclear = sum(result.clean_verdict != "clean" for result in results)
-    lines = [
-        "# Quality",
-        "",
-        "How well planted leaks are found, and how often an application without one is accused. Written by",
-        "`python -m tests.zoo.quality` (`tox -e zoo`); not edited by hand.",
-        "",
-        f"{now:%Y-%m-%d %H:%M} UTC, version {pytest_ssot_isolation.__version__}, Python "
-        f"{sys.version.partition(' ')[0]}, profile `{profile}`, {seeds} seed{'s' if seeds != 1 else ''} a row.",
-        *(f"Server: {line.partition(' (')[0]}." for line in servers),
-        "",
-        f"* Rows: {len(rows)}, in {len({row.family for row in rows})} families. Found under every seed by an "
-        f"oracle that the table names for them: {always}.",
-        f"* Hunts that found the leak: {len(found)} of {len(results)}.",
-    ]
-    if found:
-        examples = [result.examples for result in found]
-        lines += [
-            f"* Examples to the first finding: median over the rows {statistics.median(medians):g}; the largest "
-            f"median of a row {max(medians):g}; 95th percentile of all hunts {percentile(examples, 0.95):g}.",
-            "* Calls in the reduced history, median over the rows: "
-            + format(
-                statistics.median(
-                    statistics.median(result.calls for result in of_row[row.name] if result.found)
-                    for row in rows
-                    if any(result.found for result in of_row[row.name])
-                ),
-                "g",
-            )
-            + ".",
-        ]
-    lines += [
-        f"* Safe twins: {clean:,} clean calls, {alarms} false alarms, {unclear} checks that were not clean.",
-        "",
-        "| leak | family | needs | found | by oracle | examples: median, worst | calls, median (fewest) "
-        "| seconds, median | clean calls | false alarms | not clean |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-        *(line_of(row, of_row[row.name]) for row in rows),
-        "",
-    ]
-    return "\n".join(lines)
+def parser() -> argparse.ArgumentParser:
+    """What may be asked."""
+    asked = argparse.ArgumentParser(prog="python -m tests.zoo.quality", description=__doc__)
+    add = asked.add_argument
+    add("--seeds", type=int, default=SEEDS, help=f"hunts a row, each with its own seed ({SEEDS})")
+    add("--first-seed", type=int, default=1, help="the first of them (1)")
+    add("--clean-calls", type=int, default=CLEAN_CALLS, help=f"of all safe twins together ({CLEAN_CALLS:,})")
+    add("--rows", default="*", metavar="PATTERN", help="names of rows, as a shell pattern")
+    add("--needs", choices=("nothing", "postgres", "clickhouse", "redis"), help="rows that need this")
+    add("--profile", default="default", choices=("quick", "default", "deep"))
+    add("--processes", type=int, default=PROCESSES, help=f"that work side by side ({PROCESSES})")
+    add("--minutes", type=float, help="begin nothing after so many; the page tells of what was measured")
+    add("--fresh", action="store_true", help="measure again what was measured before")
+    add("--results", type=Path, default=RESULTS, help="keeps what was measured (.ssot/zoo.jsonl)")
+    add("--output", type=Path, default=PAGE, help="the page (docs/quality.md)")
+    return asked
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write the page; 1 where a leak was missed or a safe twin was not clean."""
-    parser = argparse.ArgumentParser(prog="python -m tests.zoo.quality", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds a row ({SEEDS})")
-    parser.add_argument("--first-seed", type=int, default=1, help="the first of them (1)")
-    parser.add_argument("--rows", default="*", metavar="PATTERN", help="names of rows, as a shell pattern")
-    parser.add_argument("--needs", choices=("nothing", "postgres", "clickhouse"), help="rows that need this")
-    parser.add_argument("--profile", default="default", choices=("quick", "default", "deep"))
-    parser.add_argument("--fresh", action="store_true", help="measure again what was measured before")
-    parser.add_argument("--output", type=Path, default=PAGE, help="the page (docs/quality.md)")
-    asked = parser.parse_args(arguments)
+    given = parser()
+    asked = given.parse_args(arguments)
     rows = [
         row
         for row in read_zoo()
         if fnmatch(row.name, asked.rows) and (asked.needs is None or (row.needs or "nothing") == asked.needs)
     ]
     if not rows:
-        parser.error(f"no row is named like {asked.rows!r}")
+        given.error(f"no row is named like {asked.rows!r}")
+    began = time.monotonic()
+    code = state_of_the_code()
+    kept = Kept(asked.results, code=code, profile=asked.profile)
+    known = {} if asked.fresh else kept.read()
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
-    results, servers = run(rows, seeds, profile=asked.profile, fresh=asked.fresh, tell=print)
-    asked.output.parent.mkdir(exist_ok=True)
-    text = page(rows, results, seeds=asked.seeds, profile=asked.profile, servers=servers)
-    asked.output.write_text(text, encoding="utf-8")
-    print(f"written: {asked.output}")
-    good = all(result.found and result.clean_verdict == "clean" for result in results)
-    return 0 if good else 1
+    plan = Plan(rows, seeds, clean_calls=asked.clean_calls, known=known)
+    earlier = len(plan.results)
+    work(
+        plan,
+        processes=asked.processes,
+        profile=asked.profile,
+        code=code,
+        keep=kept.add,
+        tell=Progress(plan, rows, asked.seeds).tell,
+        until=began + 60 * asked.minutes if asked.minutes is not None else float("inf"),
+    )
+    results = list(plan.results.values())
+    duration = lasted(results, time.monotonic() - began, earlier=earlier, processes=asked.processes)
+    facts = Facts(
+        at=datetime.now(UTC),
+        version=pytest_ssot_isolation.__version__,
+        python=sys.version.partition(" ")[0],
+        profile=asked.profile,
+        seeds=asked.seeds,
+        command=" ".join(["python -m tests.zoo.quality", *(arguments or sys.argv[1:])]),
+        duration=duration,
+    )
+    asked.output.parent.mkdir(parents=True, exist_ok=True)
+    asked.output.write_text(render(rows, results, facts), encoding="utf-8")
+    print(f"written: {asked.output}\n{duration}")
+    bad = [result for result in results if not result.is_good]
+    for result in bad:
+        print(f"not good: {result.kind} {result.row} seed {result.seed} {result.verdict} {result.problem}")
+    hunted = sum(result.kind == "hunt" for result in results)
+    return 1 if bad or hunted < len(rows) * asked.seeds or plan.clean < asked.clean_calls else 0
+
+
+def lasted(results: Sequence[Result], seconds: float, *, earlier: int, processes: int) -> str:
+    """How long it took, in words."""
+
+    def minutes(value: float) -> str:
+        return f"{int(value // 60)} min {int(value % 60)} s"
+
+    hunts = sum(result.seconds for result in results if result.kind == "hunt")
+    twins = sum(result.seconds for result in results if result.kind == "twin")
+    resumed = f", with {earlier} results of earlier runs" if earlier else ""
+    return (
+        f"Took {minutes(seconds)} in {processes} processes{resumed}; hunts {minutes(hunts)} and safe twins "
+        f"{minutes(twins)} one after another."
+    )
 
 
 if __name__ == "__main__":
