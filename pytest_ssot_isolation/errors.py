@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from textwrap import indent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,8 +139,7 @@ class InvalidTimeout(IsolationError, ValueError):
     """A time-out is unknown, or not a number of seconds above zero."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):  # A dataclass would take a supervisor, for which a run waits, longer to load.
     """One way to a server that was tried, and why it was passed over."""
 
     way: str

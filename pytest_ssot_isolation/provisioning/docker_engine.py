@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ssot_isolation.errors import ServerFailed
-from pytest_ssot_isolation.provisioning import supervisor
+from pytest_ssot_isolation.provisioning import home as folder
+from pytest_ssot_isolation.provisioning import processes
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -164,7 +165,7 @@ def start(
         # The class's own start, since a subclass's goes on to wait in its own way.
         DockerContainer.start(container)
         started = container.get_wrapped_container()
-        supervisor.remember(home, container=started.id)
+        folder.remember(home, container=started.id)
         last: Exception | None = None
         while time.monotonic() < deadline:
             if ended := _why_ended(started):
@@ -212,7 +213,7 @@ def sweep() -> list[str]:
         for container in client.containers.list(all=True, filters=mine, ignore_removed=True):
             owner = container.labels.get(f"{_LABEL}.supervisor", "")
             pid, _, born = owner.partition(" ")
-            if pid.isdigit() and born and supervisor.born(int(pid)) != born:
+            if pid.isdigit() and born and processes.born(int(pid)) != born:
                 remove(str(container.id))
                 removed.append(str(container.id))
     return removed
@@ -222,7 +223,7 @@ def _labels(run_id: str) -> dict[str, str]:
     return {
         f"{_LABEL}.run": run_id,
         f"{_LABEL}.machine": _machine(),
-        f"{_LABEL}.supervisor": f"{os.getpid()} {supervisor.born(os.getpid())}",
+        f"{_LABEL}.supervisor": f"{os.getpid()} {processes.born(os.getpid())}",
     }
 
 

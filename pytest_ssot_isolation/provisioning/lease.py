@@ -17,19 +17,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, TypeAlias
 
 from pytest_ssot_isolation.errors import ServerFailed
-from pytest_ssot_isolation.provisioning import locks
+from pytest_ssot_isolation.provisioning import locks, remains
+from pytest_ssot_isolation.provisioning.home import (
+    CLIENTS,
+    LOG,
+    STARTING,
+    STATE,
+    SUPERVISING,
+    clear,
+    last_words,
+    read,
+)
 
-STATE: Final = "state.json"
-CLIENTS: Final = "clients.lock"
-STARTING: Final = "start.lock"
-SUPERVISING: Final = "supervisor.lock"
-LOG: Final = "supervisor.log"
+Prepare: TypeAlias = Callable[[Path], Mapping[str, Any]]
 _ROOM: Final = 1024**3
 _one_thread = threading.Lock()  # A POSIX lock does not keep the threads of one process apart.
 
@@ -75,7 +81,7 @@ class Lease:
 
     def trouble(self) -> str | None:
         """Return why the server is gone, or None while it runs."""
-        state = _read(self.folder)
+        state = read(self.folder)
         if state.get("status") == "ready":
             if locks.is_free(self.folder / SUPERVISING):
                 return "its supervisor was killed"
@@ -95,6 +101,7 @@ def lease(
     run_id: str,
     timeout: float,
     folder: Path | None = None,
+    prepare: Prepare | None = None,
 ) -> Lease:
     """Join the run's server of this name, starting it when this is the first to ask.
 
@@ -106,6 +113,8 @@ def lease(
         run_id: Shared by the workers of one run.
         timeout: Seconds until the server has to be ready.
         folder: Where runs keep their folders; None for the fastest place with room.
+        prepare: Called with the server's own folder, while the supervisor starts, by the client that starts
+            it; what it returns is added to the parameters. It may not have run: a client can be killed.
 
     Raises:
         ServerFailed: The server did not start, with its own words.
@@ -128,9 +137,10 @@ def lease(
         time.sleep(0.01)  # The supervisor of an earlier share is clearing the folder away.
     try:
         with _one_thread, locks.exclusive(home / STARTING, deadline):
-            if _read(home).get("status") not in ("starting", "ready") or locks.is_free(home / SUPERVISING):
+            # A supervisor whose server failed or died stays to say so until this run's last client is gone.
+            if locks.is_free(home / SUPERVISING):
                 (home / STATE).unlink(missing_ok=True)
-                _spawn(home, starter, parameters)
+                _spawn(home, starter, parameters, prepare)
             facts = _await_ready(home, name, deadline, timeout)
     except BaseException:
         clients.release()
@@ -138,10 +148,7 @@ def lease(
     return Lease(facts, home, clients)
 
 
-def _spawn(home: Path, starter: str, parameters: Mapping[str, Any]) -> None:
-    job = home / "job.json"
-    with _private(job) as file:
-        json.dump({"starter": starter, "parameters": dict(parameters)}, file)
+def _spawn(home: Path, starter: str, parameters: Mapping[str, Any], prepare: Prepare | None) -> None:
     package = Path(__file__).resolve().parents[2]
     paths = [str(package), *(path for path in sys.path if path and Path(path).is_dir())]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
@@ -150,28 +157,35 @@ def _spawn(home: Path, starter: str, parameters: Mapping[str, Any]) -> None:
         environment.pop(variable, None)
     with (home / LOG).open("ab") as log:
         # It forks once more and leaves, so that nobody has to reap the supervisor.
-        subprocess.run(
+        leaving = subprocess.Popen(
             # Without site: the path is complete already, and a third of the start is saved.
             [sys.executable, "-S", "-m", "pytest_ssot_isolation.provisioning.supervisor", str(home)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             cwd="/",
             env=environment,
             start_new_session=True,
-            check=False,
+            text=True,
         )
+    with leaving, contextlib.suppress(BrokenPipeError):  # Whoever waits learns of its end from its log.
+        assert leaving.stdin is not None
+        print(
+            json.dumps({"starter": starter, "parameters": dict(parameters)}), file=leaving.stdin, flush=True
+        )
+        prepared = prepare(home) if prepare is not None else {}
+        print(json.dumps(dict(prepared)), file=leaving.stdin, flush=True)
 
 
 def _await_ready(home: Path, name: str, deadline: float, timeout: float) -> Mapping[str, Any]:
     while True:
-        state = _read(home)
+        state = read(home)
         if state.get("status") == "ready":
             facts: Mapping[str, Any] = state["facts"]
             return facts
-        if state.get("status") == "failed":
+        if state.get("status") in ("failed", "died"):
             raise ServerFailed(str(state["reason"]))
-        if locks.is_free(home / SUPERVISING) and _read(home).get("status") not in ("ready", "failed"):
+        if locks.is_free(home / SUPERVISING) and read(home).get("status") in (None, "starting"):
             raise ServerFailed(
                 f"The supervisor of {name} ended before the server was ready.\n"
                 f"It said:\n{last_words(home / LOG) or '  nothing'}"
@@ -185,36 +199,6 @@ def _await_ready(home: Path, name: str, deadline: float, timeout: float) -> Mapp
         time.sleep(0.004)
 
 
-def last_words(log: Path, lines: int = 12) -> str:
-    """Return the end of a log, indented, to be quoted in an error."""
-    with contextlib.suppress(OSError), log.open(errors="replace") as file:
-        tail = file.read()[-8000:].strip().splitlines()[-lines:]
-        return "\n".join(f"  {line}" for line in tail)
-    return ""
-
-
-def publish(home: Path, state: Mapping[str, Any]) -> None:
-    """Write what is known of a server for its clients to read, all at once and for this user alone."""
-    fresh = home / f"{STATE}.{os.getpid()}"
-    with _private(fresh) as file:
-        json.dump(dict(state), file)
-    fresh.replace(home / STATE)
-
-
-def _read(home: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = json.loads((home / STATE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return state
-
-
-@contextlib.contextmanager
-def _private(path: Path) -> Iterator[TextIO]:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        yield file
-
-
 def sweep(runs: Path) -> None:
     """Clear away what dead runs left: those whose clients and supervisor were all killed."""
     for home in runs.glob("*/*/"):
@@ -226,27 +210,5 @@ def sweep(runs: Path) -> None:
                 continue
             with locks.exclusive(home / CLIENTS, time.monotonic()) as held:
                 if held:
-                    _clear_dead(home)
-
-
-def _clear_dead(home: Path) -> None:
-    """Stop what the supervisor can no longer stop, then remove the folder."""
-    from pytest_ssot_isolation.provisioning import supervisor
-
-    supervisor.clear_after_death(home)
-    clear(home)
-
-
-def clear(home: Path) -> None:
-    """Remove a server's folder, the locks last: until then the next client waits for a fresh one."""
-    for entry in list(home.iterdir()):
-        if entry.name == CLIENTS:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
-    (home / CLIENTS).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        home.rmdir()
-        home.parent.rmdir()
+                    remains.end(home)
+                    clear(home)

@@ -12,28 +12,36 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 _guard = threading.RLock()
 _open: dict[tuple[int, str], Held] = {}
 
 
-@dataclass(slots=True)
 class Held:
     """One process' shared lock on one file, counted over the shares it was given out for."""
 
-    path: Path
-    descriptor: int
-    shares: int = field(default=1)
+    __slots__ = ("_descriptor", "_path", "_shares")
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._shares = 1
+
+    def shared_again(self) -> Held | None:
+        """Return this lock for one share more, or None when the file was removed or made anew meanwhile."""
+        if not _is_still(self._path, self._descriptor):
+            return None
+        self._shares += 1
+        return self
 
     def release(self) -> None:
         """Give back one share; the last one frees the lock."""
         with _guard:
-            self.shares -= 1
-            if self.shares == 0:
-                _open.pop((os.getpid(), str(self.path)), None)
-                os.close(self.descriptor)
+            self._shares -= 1
+            if self._shares == 0:
+                _open.pop((os.getpid(), str(self._path)), None)
+                os.close(self._descriptor)
 
 
 def share(path: Path, deadline: float) -> Held | None:
@@ -43,9 +51,8 @@ def share(path: Path, deadline: float) -> Held | None:
         The lock, or None when the file was removed meanwhile or stayed locked: make it anew and ask again.
     """
     with _guard:
-        if (held := _open.get((os.getpid(), str(path)))) is not None and _is_still(path, held.descriptor):
-            held.shares += 1
-            return held
+        if (held := _open.get((os.getpid(), str(path)))) is not None and (again := held.shared_again()):
+            return again
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:

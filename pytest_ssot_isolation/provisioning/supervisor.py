@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,9 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
-from pytest_ssot_isolation.provisioning import lease, locks
+from pytest_ssot_isolation.provisioning import locks
+from pytest_ssot_isolation.provisioning.home import CLIENTS, SUPERVISING, clear, publish
 
-REMAINS: Final = "remains.json"
 _EACH: Final = 0.25
 
 
@@ -43,7 +42,7 @@ def main(home: Path) -> None:
         os.read(told, 1)  # Not before the lock is held: a client takes its absence for a death.
         os._exit(0)
     os.close(told)
-    with locks.exclusive(home / lease.SUPERVISING, time.monotonic() + 5):
+    with locks.exclusive(home / SUPERVISING, time.monotonic() + 5):
         os.close(tell)
         for ignored in (signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
@@ -51,8 +50,8 @@ def main(home: Path) -> None:
         with contextlib.suppress(_Leave):
             _own(home)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        with locks.exclusive(home / lease.CLIENTS, time.monotonic() + 1):
-            lease.clear(home)
+        with locks.exclusive(home / CLIENTS, time.monotonic() + 1):
+            clear(home)
 
 
 class _Leave(BaseException):
@@ -64,24 +63,21 @@ def _leave(signum: int, frame: FrameType | None) -> None:
 
 
 def _own(home: Path) -> None:
-    lease.publish(home, {"status": "starting"})
-    job = json.loads((home / "job.json").read_text())
-    (home / "job.json").unlink()
-    module, _, function = job["starter"].partition(":")
+    publish(home, {"status": "starting"})
     started = threading.Event()
     threading.Thread(target=_give_up_when_alone, args=(home, started), daemon=True).start()
     owned: Owned | None = None
     try:
         try:
-            owned = getattr(importlib.import_module(module), function)(home, job["parameters"])
+            owned = _start(home)
         except Exception as error:
-            lease.publish(home, {"status": "failed", "reason": str(error) or repr(error)})
+            publish(home, {"status": "failed", "reason": str(error) or repr(error)})
         else:
-            lease.publish(home, {"status": "ready", "facts": owned.facts})
+            publish(home, {"status": "ready", "facts": owned.facts})
         started.set()
         while not _is_alone(home):
             if owned is not None and (trouble := owned.trouble()):
-                lease.publish(home, {"status": "died", "reason": trouble})
+                publish(home, {"status": "died", "reason": trouble})
                 owned.stop()
                 owned = None
             time.sleep(_EACH)
@@ -90,10 +86,20 @@ def _own(home: Path) -> None:
             owned.stop()
 
 
+def _start(home: Path) -> Owned:
+    job = json.loads(sys.stdin.readline())
+    module, _, function = job["starter"].partition(":")
+    starter = getattr(importlib.import_module(module), function)
+    # Empty when the client was killed while it prepared: the others still want the server.
+    prepared = json.loads(sys.stdin.readline() or "{}")
+    owned: Owned = starter(home, {**job["parameters"], **prepared})
+    return owned
+
+
 def _is_alone(home: Path) -> bool:
-    if not (home / lease.CLIENTS).exists():
+    if not (home / CLIENTS).exists():
         return True
-    with locks.exclusive(home / lease.CLIENTS, time.monotonic()) as got:
+    with locks.exclusive(home / CLIENTS, time.monotonic()) as got:
         return got
 
 
@@ -103,46 +109,6 @@ def _give_up_when_alone(home: Path, started: threading.Event) -> None:
         if _is_alone(home):
             os.kill(os.getpid(), signal.SIGTERM)
             return
-
-
-def remember(home: Path, **what: Any) -> None:
-    """Write down what has to be ended should the supervisor itself be killed.
-
-    Args:
-        home: The server's folder.
-        **what: ``pid=…`` of a process, or ``container=…``, the id of one.
-    """
-    if "pid" in what:
-        what["born"] = born(what["pid"])
-    with (home / REMAINS).open("a") as file:
-        file.write(json.dumps(what) + "\n")
-
-
-def clear_after_death(home: Path) -> None:
-    """End what a killed supervisor left running."""
-    with contextlib.suppress(OSError):
-        for line in (home / REMAINS).read_text().splitlines():
-            what = json.loads(line)
-            if "pid" in what and what["born"] and what["born"] == born(what["pid"]):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(what["pid"], signal.SIGKILL)
-            if "container" in what:
-                from pytest_ssot_isolation.provisioning import docker_engine
-
-                docker_engine.remove(what["container"])
-
-
-def born(pid: int) -> str:
-    """When a process started: a pid alone may be somebody else's by now."""
-    stat = Path(f"/proc/{pid}/stat")
-    with contextlib.suppress(OSError):
-        return stat.read_text().rpartition(")")[2].split()[19]
-    if Path("/proc/self").exists():
-        return ""
-    told = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return told.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import pytest
 
 from pytest_ssot_isolation.provisioning import postgres
 from pytest_ssot_isolation.provisioning.base import Wanted
-from pytest_ssot_isolation.provisioning.postgres import embedded, postmaster, programs
+from pytest_ssot_isolation.provisioning.postgres import kept, postmaster, programs
 from pytest_ssot_isolation.provisioning.postgres.server import PostgresServer
 
 TABLES = "".join(
@@ -74,36 +74,44 @@ def connect_once(dsn: str) -> None:
     asyncio.run(talk())
 
 
+def start_bare(folder: Path, found: programs.Programs, data: Path | None, password: str) -> float:
+    """What is left when only the programs run: ``initdb`` or ``cp``, ``postgres``, and the first connection."""
+    home = folder / f"bare-{time.monotonic_ns()}"
+    home.mkdir(mode=0o711)
+    runner = postmaster._Runner.fit_for(home, found.folder)
+    deadline = time.monotonic() + 20
+    began = time.perf_counter()
+    if data is not None:
+        subprocess.run(["cp", "-Rp", str(data), str(home / "data")], check=True)
+    else:
+        password = postmaster._initialise(home, home / "data", runner, found.major, deadline)
+    running = postmaster._run(home, home / "data", runner, found.major, password, deadline)
+    connect_once(f"postgresql://postgres:{password}@127.0.0.1:{running.facts['port']}/postgres")
+    seconds = time.perf_counter() - began
+    running.stop()
+    return seconds
+
+
 def test_a_cold_start_and_one_from_a_kept_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cold = []
+    found = programs.find()
+    assert isinstance(found, programs.Programs)
+    cold, cold_bare = [], []
     for number in range(3):
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / f"cache{number}"))
         cold.append(lease_once(folder, f"cold {number}"))
-    warm = [lease_once(folder, f"warm {number}") for number in range(7)]
-    found = programs.find()
-    assert isinstance(found, programs.Programs)
-    kept = embedded.kept_folder(found)
-    bare = []
-    for number in range(7):
-        home = folder / f"bare{number}"
-        home.mkdir(mode=0o711)
-        began = time.perf_counter()
-        running = postmaster.start(
-            home, {"programs": str(found.folder), "version": found.version, "kept": str(kept), "timeout": 20}
-        )
-        place = (
-            f"postgresql://postgres:{running.facts['password']}@127.0.0.1:{running.facts['port']}/postgres"
-        )
-        connect_once(place)
-        bare.append(time.perf_counter() - began)
-        running.stop()
+        cold_bare.append(start_bare(folder, found, None, ""))
+    place = kept.folder(found.version)
+    assert place is not None
+    password = (place / "password").read_text()
+    warm, bare = [], []
+    for number in range(9):
+        warm.append(lease_once(folder, f"warm {number}"))
+        bare.append(start_bare(folder, found, place / "data", password))
 
-    tell("cold start, to the first answer", cold)
-    ours = tell("start from a kept folder, to the first answer", warm)
-    print(
-        f"the bare programs from the same folder: {(base := tell('copy, start, connect', bare)) * 1e3:.1f} ms"
-    )
-    print(f"ratio to the bare programs: {ours / base:.2f}")
+    for name, ours, theirs in (("cold", cold, cold_bare), ("from a kept folder", warm, bare)):
+        mine = tell(f"start {name}, to the first answer", ours)
+        base = tell(f"the bare programs, {name}, to the first answer", theirs)
+        print(f"ratio to the bare programs, {name}: {mine / base:.2f}")
 
 
 def test_a_database_recycled_and_a_copy(server: PostgresServer) -> None:

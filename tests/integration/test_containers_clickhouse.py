@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_ssot_isolation.errors import DatabaseUnusable, NoServer, ServerFailed
-from pytest_ssot_isolation.provisioning import clickhouse, docker_engine, supervisor
+from pytest_ssot_isolation.provisioning import clickhouse, docker_engine, processes
 from pytest_ssot_isolation.provisioning.base import Wanted
 from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
 
@@ -198,7 +198,7 @@ def test_the_next_run_removes_what_a_killed_supervisor_left_and_nothing_else(
     docker: Any, run_id: str
 ) -> None:
     machine = {"ssot-isolation.machine": docker_engine._machine()}
-    me = f"{os.getpid()} {supervisor.born(os.getpid())}"
+    me = f"{os.getpid()} {processes.born(os.getpid())}"
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
 

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_ssot_isolation.errors import ServerFailed
 from pytest_ssot_isolation.provisioning import lease, locks
+from pytest_ssot_isolation.provisioning.home import CLIENTS
 
 OTHER = """
 import sys, time
@@ -96,8 +97,8 @@ def test_a_folder_left_by_a_dead_run_is_swept_and_that_of_a_living_one_is_not(tm
     runs = lease.root(tmp_path)
     for name in ("dead", "living"):
         (runs / name / "server" / "data").mkdir(parents=True)
-        (runs / name / "server" / lease.CLIENTS).touch()
-    other = other_process(SHARED, runs / "living" / "server" / lease.CLIENTS)
+        (runs / name / "server" / CLIENTS).touch()
+    other = other_process(SHARED, runs / "living" / "server" / CLIENTS)
 
     lease.sweep(runs)
     assert [run.name for run in runs.iterdir()] == ["living"]

@@ -6,18 +6,17 @@ import importlib
 import os
 import threading
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 from pytest_ssot_isolation.errors import ServerFailed
 from pytest_ssot_isolation.provisioning import lease
 from pytest_ssot_isolation.provisioning.base import Wanted
-from pytest_ssot_isolation.provisioning.postgres import programs
+from pytest_ssot_isolation.provisioning.postgres import kept, programs
 from pytest_ssot_isolation.provisioning.postgres.server import PostgresServer
 
 STARTER: Final = "pytest_ssot_isolation.provisioning.postgres.postmaster:start"
 SUPERUSER: Final = "postgres"
-_LAYOUT: Final = 2  # Of the kept folder; to be raised when the options of initdb change.
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +43,20 @@ class Embedded:
             raise ServerFailed(f"No embedded PostgreSQL: {found}.")
         # The driver takes as long to load as the server to start, so both happen at once.
         threading.Thread(target=importlib.import_module, args=("asyncpg",)).start()
+        place = kept.folder(found.version)
         share = lease.lease(
             f"postgres-{found.version}",
             STARTER,
             {
                 "programs": str(found.folder),
                 "version": found.version,
-                "kept": str(kept) if (kept := kept_folder(found)) is not None else None,
+                "kept": None if place is None else str(place),
                 "timeout": wanted.timeouts.start,
             },
             run_id=wanted.run_id,
             timeout=wanted.timeouts.start,
             folder=wanted.folder,
+            prepare=None if place is None else partial(kept.take, place),
         )
         facts = share.facts
         return PostgresServer(
@@ -65,14 +66,3 @@ class Embedded:
             wanted=wanted,
             share=share,
         )
-
-
-def kept_folder(found: programs.Programs) -> Path | None:
-    """Return where this user keeps an initialised data folder of this version, or None without a home."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(base) / "pytest-ssot-isolation"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder / f"postgres-{found.version}-{_LAYOUT}" if os.access(folder, os.W_OK) else None
