@@ -332,6 +332,7 @@ class Isolation:
         from pytest_ssot_isolation.engine.store import Store
         from pytest_ssot_isolation.surfaces.plain_test import surface_of
 
+        __tracebackhide__ = True  # A failure is told at the test's own line.
         began = time.monotonic()
         surface = surface_of(test, name, arguments)
         unknown = sorted(set(marker) - {"users", "examples", "faults", "reset", "replay"})

@@ -78,6 +78,7 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Any:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     from pytest_ssot_isolation.together import run
 
+    __tracebackhide__ = True
     return run(pyfuncitem) or None
 
 

@@ -15,7 +15,7 @@ from pytest_ssot_isolation.engine.reduce import Example, Reducer
 from pytest_ssot_isolation.engine.session import Expectation
 from pytest_ssot_isolation.engine.switches import switches
 from pytest_ssot_isolation.engine.tell import names_by_first_act, tell
-from pytest_ssot_isolation.model.history import History, name_of
+from pytest_ssot_isolation.model.history import History
 from pytest_ssot_isolation.model.story import Story
 from pytest_ssot_isolation.model.verdict import Finding
 
@@ -85,7 +85,9 @@ class Teller:
         """Run an example; None unless the finding comes."""
         return await self._again(example, finding, example.script.member(finding.victim_index or 0))
 
-    async def expectation(self, example: Example, unmet: Expectation) -> tuple[Finding, BaseException]:
+    async def expectation(
+        self, example: Example, unmet: Expectation, *, reduce: bool = True
+    ) -> tuple[Finding, BaseException]:
         """Tell of an assertion of the author's own, with the history made small; the last error comes too."""
         last = unmet
 
@@ -100,33 +102,23 @@ class Teller:
             return None
 
         reducer = Reducer(fails, seconds=self._seconds)
-        small = await reducer.reduce(example, shown=unmet.call)
+        small = await reducer.reduce(example, shown=unmet.call) if reduce else example
         same = sum([await fails(small, strict=True) is not None for _ in range(REPLAYS)])
-        calls = small.script.program.calls
-        call = next((call for call in calls if call.id == last.call), calls[0])
+        history = last.history
         text = str(last.error).strip().partition("\n")[0] or "assert"
-        recording = Recording(
-            example=small,
-            seed=self._ask.seed,
-            boundary=self._attempts.terms.boundary,
-            finding=("expectation",),
-        )
-        names = {user: name_of(place) for place, user in enumerate(dict.fromkeys(c.user for c in calls))}
+        bound = history.bound[last.call]
         finding = Finding(
             oracle="expectation",
-            operation=call.operation,
-            victim=names[call.user],
-            explanation=f"an assertion of the author's own failed in {call.operation}: {text}",
-            calls=tuple(f"{names[each.user]}: {each.operation}" for each in calls),
-            preemptions=small.schedule.preemptions,
-            fault="; ".join(fault.words for fault in small.schedule.faults) or None,
-            shrunk=f"from {len(example.script.program.calls)} to {len(calls)} calls in {reducer.runs} runs; "
-            f"the same in {same} of {REPLAYS} replays",
-            replay=self._keep(recording, tuple(f"{names[each.user]}: {each.operation}" for each in calls)),
+            operation=bound.operation,
+            victim=history.principals[bound.user].name,
+            victim_index=bound.user,
+            explanation=f"an assertion of the author's own failed in {bound.operation}: {text}",
             index=last.call,
-            story=Story(users=tuple(names.values()), lines=(), switches=switches(last.sites, names)),
         )
-        return finding, last.error
+        before, after = len(example.script.program.calls), len(small.script.program.calls)
+        how = f"from {before} to {after} calls in {reducer.runs} runs" if reduce else "run as recorded"
+        seen = Seen(Example(small.script, history.schedule), finding, history)
+        return self._in_words(seen, f"{how}; the same in {same} of {REPLAYS} replays"), last.error
 
     @property
     def _seconds(self) -> float:

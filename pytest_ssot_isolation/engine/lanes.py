@@ -7,7 +7,7 @@ from collections import Counter, deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_ssot_isolation.engine.waits import Wait, wait_of
+from pytest_ssot_isolation.engine.waits import Wait, has_begun, site_of, wait_of
 from pytest_ssot_isolation.model.schedule import APP, START, Position
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ class Turns:
         self._call_of[lane.user] = (call, made + 1)
         self.here = (lane.user, call, made + 1)
         self.trace.append(lane.key)
+        if self.sites is not None:
+            self.sites.append((lane.user, site_of(lane.task) if has_begun(lane.task) else ""))
         self.path.append((lane.user, call))
         if self._stepped is not None:
             self._stepped(lane.user, call)

@@ -161,6 +161,7 @@ class Run:
         self._queues: dict[int, deque[Call]] = {}
         self._open = 0
         self._in_common: tuple[InCommon, ...] = ()
+        self._rights: session.Rights = (frozenset(), frozenset())
         self.opening = 0
 
     async def perform(self) -> History:
@@ -182,6 +183,9 @@ class Run:
                     self._in_common = (*held_in_common(surfaces, before), *self.terms.watch.in_common)
                 # Asked while everybody is signed in: an answer may hang on the world.
                 self._rights = session.rights(self._sessions, self.cast.contexts, self.terms.boundary)
+            except session.Expectation as unmet:
+                unmet.history = self._history()
+                raise
             finally:
                 self.terms.watch.end()
                 await self._sign_out()
@@ -372,7 +376,14 @@ class Run:
             return
         self.bound[call.id] = bound
         self.tape.now[call.user] = (call.id, call.operation)
-        outcome, seen = await self._answer(call, operation, opened.surface, dict(bound.arguments))
+        try:
+            outcome, seen = await self._answer(call, operation, opened.surface, dict(bound.arguments))
+        except session.Expectation as unmet:
+            seen = as_seen(unmet.error)
+            self.tape.add(
+                call.user, call.id, call.operation, "result", Outcome.FAILED, seen, began, self.tape.turn()
+            )
+            raise
         self.tape.add(call.user, call.id, call.operation, "result", outcome, seen, began, self.tape.turn())
         if outcome is Outcome.OK:
             self.binder.keep(call, seen)
@@ -403,7 +414,7 @@ class Run:
                 raise Busy(BusyStep.where, (call.user,)) from error
             cut = self.faults.ordered(call.id)
             if session.is_own_expectation(error, surface) and not cut:
-                raise session.Expectation(error, call.id, tuple(self.turns.sites or ())) from error
+                raise session.Expectation(error, call.id) from error
             return (Outcome.UNKNOWN if cut else Outcome.FAILED), as_seen(error)
         seen = as_seen(value)
         return (Outcome.OK if succeeded(seen) else Outcome.FAILED), seen

@@ -119,7 +119,10 @@ class Hunt:
         try:
             seen = await self.attempts.again(example.script, example.schedule, strict=True)
         except Expectation as unmet:
-            finding, error = await self._teller.expectation(example, unmet)
+            self.tally.take(unmet.history)
+            if not recording.ran_alike(unmet.history.trace):
+                raise ReplayMismatch.at_step(recording.trace, unmet.history.trace) from unmet
+            finding, error = await self._teller.expectation(example, unmet, reduce=False)
             self.findings.append(finding)
             self.unmet.append(error)
             return
@@ -393,7 +396,7 @@ class Hunt:
             self.budget.found()
 
     async def _unmet(self, example: Example, unmet: Expectation) -> None:
-        self.tally.examples += 1
+        self.tally.take(unmet.history)
         key = ("expectation", *unmet.place)
         if key not in self._told:
             self._told.add(key)

@@ -7,13 +7,14 @@ import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_ssot_isolation.errors import Refused, SurfaceError
 from pytest_ssot_isolation.surfaces.base import Surface
 
 if TYPE_CHECKING:
     from pytest_ssot_isolation.model.context import UserExecutionContext
+    from pytest_ssot_isolation.model.history import History
     from pytest_ssot_isolation.model.program import Operation
 
 CLOSING_PATIENCE = 2.0
@@ -22,20 +23,25 @@ CLOSING_PATIENCE = 2.0
 _PLAIN_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
+Rights: TypeAlias = tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]
+"""Pairs (viewer, owner), and pairs (actor, owner)."""
+
+
 class Expectation(Exception):
     """A failing ``assert`` in an operation: the author's own expectation, and no observation.
 
     Attributes:
         error: The assertion.
         call: Id of the call.
-        sites: See ``History``.
+        history: What was seen until then; given by the run.
     """
 
-    def __init__(self, error: BaseException, call: int, sites: tuple[tuple[int, str], ...] = ()) -> None:
+    history: History
+
+    def __init__(self, error: BaseException, call: int) -> None:
         super().__init__(str(error))
         self.error = error
         self.call = call
-        self.sites = sites
 
     @property
     def place(self) -> tuple[str, int]:
@@ -160,7 +166,7 @@ def is_own_expectation(error: BaseException, surface: Surface[Any]) -> bool:
 
 def rights(
     sessions: Mapping[int, Session], contexts: Sequence[UserExecutionContext], boundary: str
-) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
+) -> Rights:
     """Who may see, and who may change, what is another's.
 
     Args:

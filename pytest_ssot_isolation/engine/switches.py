@@ -12,7 +12,8 @@ def switches(sites: Sequence[tuple[int, str]], names: Mapping[int, str]) -> tupl
     """Tell the switches between users.
 
     Args:
-        sites: For each step who made it, and the place in the code from which it went on.
+        sites: For each step who made it, and the place in the code from which it went on; an empty text
+            for the first step of a task.
         names: Display names, by index of the user.
 
     Returns:
@@ -26,9 +27,12 @@ def switches(sites: Sequence[tuple[int, str]], names: Mapping[int, str]) -> tupl
             continue
         later = next((site for other, site in steps[place:] if other == user), None)
         if later is None:
-            told.append(f"{names[user]} comes to the end, {names[goes_on]} goes on")
+            stops = "goes no further"
+        elif later:
+            stops = f"stops at {later}"
         else:
-            told.append(f"{names[user]} stops at {later}, {names[goes_on]} goes on")
+            stops = "has ended a call"
+        told.append(f"{names[user]} {stops}, and {names[goes_on]} goes on")
     if len(told) > MOST:
         told = [*told[:MOST], f"and {len(told) - MOST} more"]
     return tuple(told)

@@ -126,6 +126,8 @@ def _saw(
     if answer.call != finding.index or answer.user != shown_to:
         return ""
     where = f" at {finding.path}" if finding.path else ""
+    if finding.oracle == "expectation":
+        return "fails"
     if finding.oracle == "canary":
         shown = [o for o in history.observations if o.call == answer.call and o.channel == finding.channel]
         told = show(shown[0].seen if shown else answer.seen, LONGEST)
@@ -146,7 +148,9 @@ def _answer(answer: Observation, show: Callable[[object, int], str]) -> str:
     if isinstance(seen, Mapping) and isinstance(seen.get("error"), Mapping) and len(seen) == 1:
         error = seen["error"]
         cut = " (cut off)" if answer.outcome is Outcome.UNKNOWN else ""
-        return show(Words(f"{error.get('type')}: {error.get('text')}"), LONGEST) + cut
+        # The first line is the author's sentence; pytest's own explanation of an assertion follows it.
+        text = str(error.get("text") or "").partition("\n")[0]
+        return show(Words(f"{error.get('type')}: {text}" if text else f"{error.get('type')}"), LONGEST) + cut
     return show(seen, LONGEST)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
 import types
 from dataclasses import dataclass
@@ -52,20 +53,28 @@ class Wait:
 
     @property
     def site(self) -> str:
-        """The innermost place outside the standard library's own waiting code, for a person.
+        """See ``site_of``; read when it is asked for, since most waits are never shown."""
+        return site_of(self.task)
 
-        Read when it is asked for: most waits are never shown.
-        """
-        frames = []
-        for step, code in _chain(self.task):
-            frame = getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None)
-            frame = frame or getattr(step, "ag_frame", None)
-            line = frame.f_lineno if frame is not None and frame.f_lineno else code.co_firstlineno
-            frames.append((_short(code), code.co_qualname, line))
-        for file, name, line in reversed(frames):
-            if not file.startswith("asyncio/"):
-                return f"{file}:{line} in {name}"
-        return f"{frames[-1][0]}:{frames[-1][2]} in {frames[-1][1]}" if frames else "?"
+
+def site_of(task: asyncio.Task[object]) -> str:
+    """The innermost place of a parked task outside the standard library's own waiting code, for a person."""
+    frames = []
+    for step, code in _chain(task):
+        frame = getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None)
+        frame = frame or getattr(step, "ag_frame", None)
+        line = frame.f_lineno if frame is not None and frame.f_lineno else code.co_firstlineno
+        frames.append((_short(code), code.co_qualname, line))
+    for file, name, line in reversed(frames):
+        if not file.startswith("asyncio/"):
+            return f"{file}:{line} in {name}"
+    return f"{frames[-1][0]}:{frames[-1][2]} in {frames[-1][1]}" if frames else "?"
+
+
+def has_begun(task: asyncio.Task[object]) -> bool:
+    """Whether the task made a step already."""
+    coroutine = task.get_coro()
+    return not inspect.iscoroutine(coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
 
 
 def _chain(task: asyncio.Task[object]) -> Iterator[tuple[object, CodeType]]:

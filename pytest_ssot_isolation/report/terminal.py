@@ -113,6 +113,8 @@ def _finding(finding: Finding, report: Report, width: int) -> str:
         lines += _labelled("users", _users(finding.story), width)
     lines += _labelled("why", readable(_why(finding)), width)
     lines += _labelled("needs", "; ".join(_needs(finding)), width)
+    if finding.story is not None:
+        lines += _labelled("order", readable("\n".join(finding.story.switches)), width)
     lines += _labelled("shrunk", finding.shrunk, width)
     lines += _labelled("key", printable(finding.name), width)
     if finding.replay:

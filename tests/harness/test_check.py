@@ -345,6 +345,7 @@ def test_a_failing_assertion_of_the_surface_fails_the_check_as_such(check: Any, 
     (finding,) = [f for f in report.findings if f.oracle == "expectation"]
     assert finding.explanation == "an assertion of the author's own failed in few: too many notes"
     assert len(finding.calls) == 4
+    assert finding.calls[-1] == "alice: few() -> AssertionError: too many notes"
 
 
 def test_the_world_may_be_a_value_an_awaitable_or_a_context_manager(check: Any, notes: Any, app: Any) -> None:

@@ -43,7 +43,9 @@ LEAKY = """
 @pytest.fixture
 def leaky(pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makepyfile(test_notes=LEAKY)
-    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeini(
+        "[pytest]\naddopts = -p ssot_isolation -p asyncio\nasyncio_default_fixture_loop_scope = function\n"
+    )
     return pytester
 
 
