@@ -142,11 +142,18 @@ class Projected:
 
     def __init__(self, path: Sequence[tuple[int, int]], calls: frozenset[int]) -> None:
         self._left = deque(step for step in path if step[1] in calls)
+        self._call: dict[int, int] = {}
 
     def choose(self, at: Position, users: Sequence[int]) -> int:
         """The first of those ready in the order of the other run."""
         ready = set(users)
         return next((user for user, _ in self._left if user in ready), users[0])
+
+    def began(self, user: int, call: int) -> None:
+        """Forget steps of the user's earlier calls that were not needed this time: they are no turn of this one."""
+        earlier, self._call[user] = self._call.get(user), call
+        if earlier is not None and (user, earlier) in self._left:
+            self._left = deque(step for step in self._left if step != (user, earlier))
 
     def stepped(self, user: int, call: int) -> None:
         """Take note of a step; one that the other run did not have changes nothing."""

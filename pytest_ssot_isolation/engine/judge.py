@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_ssot_isolation.engine.script import Script
 from pytest_ssot_isolation.errors import SurfaceError
 from pytest_ssot_isolation.model.history import History, Outcome
-from pytest_ssot_isolation.model.program import Program, Result
+from pytest_ssot_isolation.model.program import Call, Program, Result
 from pytest_ssot_isolation.model.schedule import CLOCK, NATURAL, Schedule
 from pytest_ssot_isolation.model.verdict import Finding, Judgement
 from pytest_ssot_isolation.oracles import canary, in_common, residue
@@ -24,6 +24,10 @@ from pytest_ssot_isolation.oracles.normal import Declarations, Place, is_id_like
 
 if TYPE_CHECKING:
     from pytest_ssot_isolation.model.scan import Scanner
+
+
+MOST_PLACES = 8
+"""Calls of others that one call is tried before and after."""
 
 
 class FurtherOracle(Protocol):
@@ -149,6 +153,7 @@ class Bench:
         if forget is not None:
             return self._serial_ids(full, first, observer, found, forget)[0]
         if not confirm:
+            found = await self._not_of_those_left(found, full, alone, runs, observer)
             return _sharpest(self._findings(found, full, first, observer))
         return await self._confirm(full, script, alone, runs, first, observer)
 
@@ -224,9 +229,35 @@ class Bench:
             return low
         same = {(d.call, d.path) for d in self._compare(again, second, who)[0]}
         found = [d for d in found if (d.call, d.path) in same]
+        found = await self._not_of_those_left(found, full, alone, runs, who)
         found = await self._not_the_clock(found, full, first, script, runs, who)
         found = await self._not_contention(found, full, first, script, runs, who)
         return low + _sharpest(self._findings(found, full, first, who))
+
+    async def _not_of_those_left(
+        self, found: list[Difference], full: View, alone: Script, runs: Runs, who: int
+    ) -> list[Difference]:
+        """What also comes without the others, when those who are left act in another order, is not the others' doing.
+
+        Steps cannot be matched one to one: who waited for a place in a pool before does not wait now. So where
+        the observer is not quite alone, each call of those who are left may have come before or after those
+        that it overlapped.
+        """
+        if len(alone.program.users) < 2:
+            return found
+        while found:
+            looked_at = found[0].call
+            for calls in _orders(alone, full.history, looked_at):
+                serially = alone.doing(Program(calls=calls, sequential=True))
+                made = await self._solo(serially, full.history, runs)
+                if made is not None:
+                    differing = {(d.call, d.path) for d in self._compare(full, made, who)[0]}
+                    found = [d for d in found if (d.call, d.path) in differing]
+                if all(d.call != looked_at for d in found):
+                    break
+            else:
+                return found  # In no order of theirs: it is the others' doing.
+        return found
 
     async def _not_the_clock(
         self, found: list[Difference], full: View, solo: View, script: Script, runs: Runs, who: int
@@ -346,6 +377,34 @@ class Bench:
                 f"of them ends. {trouble.text}",
             )
         ]
+
+
+def _orders(script: Script, history: History, looked_at: int) -> Iterator[tuple[Call, ...]]:
+    """The calls one after another: as they ended and as they began, with one call at each place that it may have."""
+    answers = {o.call: o for o in history.observations if o.channel == "result"}
+    calls = [call for call in script.program.calls if call.id in answers]
+    if looked_at not in answers:
+        return
+    it = answers[looked_at]
+    user = next(call.user for call in calls if call.id == looked_at)
+    told: set[tuple[int, ...]] = set()
+    for moment in ("ended", "began"):
+        ordered = sorted(
+            (call for call in calls if call.id != looked_at),
+            key=lambda call: (call.stage, getattr(answers[call.id], moment)),
+        )
+        (itself,) = (call for call in calls if call.id == looked_at)
+        first = sum(
+            answers[c.id].ended < it.began
+            or (c.user == user and c.stage <= itself.stage and answers[c.id].began < it.began)
+            for c in ordered
+        )
+        last = sum(answers[c.id].began < it.ended for c in ordered)
+        for place in range(first, min(last, first + MOST_PLACES) + 1):
+            order = (*ordered[:place], itself, *ordered[place:])
+            if (ids := tuple(call.id for call in order)) not in told:
+                told.add(ids)
+                yield order
 
 
 def _comes_to_pass(history: History, difference: Difference) -> bool:

@@ -114,6 +114,7 @@ class Turns:
         self.before_step: Callable[[Lane], None] = lambda lane: None
         self.after_step: Callable[[Lane], None] = lambda lane: None
         self._stepped = getattr(chooser, "stepped", None)
+        self._began = getattr(chooser, "began", None)
         self._made: Counter[int] = Counter()
         self._call_of: dict[int, tuple[int, int]] = {}
 
@@ -132,6 +133,8 @@ class Turns:
     def begin_call(self, user: int, call: int) -> None:
         """Count the user's steps anew, from the first of this call."""
         self._call_of[user] = (call, 0)
+        if self._began is not None:
+            self._began(user, call)
 
     def note_step(self, lane: Lane) -> None:
         """Move to the place after a step of this lane."""

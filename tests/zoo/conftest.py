@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from .servers import NotInstalled, RedisDatabase, redis_server
 
 HERE = Path(__file__).parent
 
@@ -23,3 +26,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisDatabase]:
+    """A redis server of the run's own; a loud skip where the program is not installed."""
+    try:
+        with redis_server() as database:
+            yield database
+    except NotInstalled as why:
+        pytest.skip(str(why))

@@ -44,7 +44,7 @@ class Row:
         family: One of the 14, 1 to 14.
         module: The module of this folder that holds it.
         oracle: The one that is meant to find it.
-        needs: ``""``, ``"postgres"`` or ``"clickhouse"``.
+        needs: ``""``, ``"postgres"``, ``"clickhouse"`` or ``"redis"``.
         fewest_calls: Calls in its smallest history.
         is_deep: Whether it is known to take many programs.
         fail_on: The least severity that must fail the check.

@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
@@ -23,7 +24,8 @@ import pytest_ssot_isolation
 
 from .exhibits import Row, read_zoo
 from .quality_page import Facts, Tally, render
-from .quality_work import ROOT, Kept, Result, Task, begin, perform, state_of_the_code
+from .quality_work import ROOT, Kept, Kind, Result, Task, begin, perform, state_of_the_code
+from .servers import REDIS, WHY_NO_REDIS
 
 PAGE = ROOT / "docs" / "quality.md"
 RESULTS = ROOT / ".ssot" / "zoo.jsonl"
@@ -91,7 +93,7 @@ def work(
     plan: Plan,
     *,
     processes: int,
-    profile: str,
+    profiles: Mapping[Kind, str],
     code: str,
     keep: Callable[[Result], None],
     tell: Callable[[Result], None],
@@ -111,7 +113,7 @@ def work(
                         task = waiting.pop() if waiting else next(tasks, None)
                         if task is None:
                             break
-                        running[pool.submit(perform, task, profile, code)] = task
+                        running[pool.submit(perform, task, profiles[task.kind], code)] = task
                     if not running:
                         return
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -125,7 +127,7 @@ def work(
                 for task in running.values():
                     if task in broke:
                         lost = Result(
-                            kind=task.kind, row=task.row, seed=task.seed, profile=profile, code=code,
+                            kind=task.kind, row=task.row, seed=task.seed, profile=profiles[task.kind], code=code,
                             problem="its process died, twice",
                         )  # fmt: skip
                         plan.take(lost)
@@ -169,6 +171,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rows", default="*", metavar="PATTERN", help="names of rows, as a shell pattern")
     add("--needs", choices=("nothing", "postgres", "clickhouse", "redis"), help="rows that need this")
     add("--profile", default="default", choices=("quick", "default", "deep"))
+    add("--twin-profile", choices=("quick", "default", "deep"), help="of the safe twins, where it is another")
     add("--processes", type=int, default=PROCESSES, help=f"that work side by side ({PROCESSES})")
     add("--minutes", type=float, help="begin nothing after so many; the page tells of what was measured")
     add("--fresh", action="store_true", help="measure again what was measured before")
@@ -188,9 +191,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     if not rows:
         given.error(f"no row is named like {asked.rows!r}")
+    missing = [row.name for row in rows if row.needs == "redis"] if shutil.which(REDIS) is None else []
+    rows = [row for row in rows if row.name not in missing]
+    if missing:
+        print(f"DID NOT RUN: {', '.join(missing)}: {WHY_NO_REDIS}", flush=True)
     began = time.monotonic()
     code = state_of_the_code()
-    kept = Kept(asked.results, code=code, profile=asked.profile)
+    profiles: dict[Kind, str] = {"hunt": asked.profile, "twin": asked.twin_profile or asked.profile}
+    kept = Kept(asked.results, code=code, profiles=profiles)
     known = {} if asked.fresh else kept.read()
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     plan = Plan(rows, seeds, clean_calls=asked.clean_calls, known=known)
@@ -198,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work(
         plan,
         processes=asked.processes,
-        profile=asked.profile,
+        profiles=profiles,
         code=code,
         keep=kept.add,
         tell=Progress(plan, rows, asked.seeds).tell,
@@ -210,10 +218,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         at=datetime.now(UTC),
         version=pytest_ssot_isolation.__version__,
         python=sys.version.partition(" ")[0],
-        profile=asked.profile,
+        profile=" and ".join(dict.fromkeys(profiles.values())),
         seeds=asked.seeds,
-        command=" ".join(["python -m tests.zoo.quality", *(arguments or sys.argv[1:])]),
+        command=f"python -m tests.zoo.quality --seeds {asked.seeds} --clean-calls {asked.clean_calls}",
         duration=duration,
+        not_run=missing,
     )
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     asked.output.write_text(render(rows, results, facts), encoding="utf-8")

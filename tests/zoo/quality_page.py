@@ -29,6 +29,7 @@ class Facts:
         seeds: That each leak was to be hunted under.
         command: How it was started.
         duration: Of the run that wrote the page, and what was known before, in words.
+        not_run: Rows whose server is not installed.
     """
 
     at: datetime
@@ -38,6 +39,7 @@ class Facts:
     seeds: int
     command: str
     duration: str
+    not_run: Sequence[str] = ()
 
 
 def render(rows: Sequence[Row], results: Sequence[Result], facts: Facts) -> str:
@@ -54,6 +56,11 @@ def render(rows: Sequence[Row], results: Sequence[Result], facts: Facts) -> str:
         f"{facts.at:%Y-%m-%d %H:%M} UTC, version {facts.version}, Python {facts.python}, profile `{facts.profile}`, "
         f"{facts.seeds} seed{plural} a row. {facts.duration}",
         *(f"Server: {line}." for line in servers),
+        *(
+            [f"Not run, since their server is not installed: {', '.join(facts.not_run)}."]
+            if facts.not_run
+            else []
+        ),
         "",
         *_summary(by_row),
         "",

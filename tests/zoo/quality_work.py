@@ -6,6 +6,7 @@ import hashlib
 import json
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from multiprocessing import util
@@ -100,13 +101,13 @@ class Kept:
     Args:
         path: Of the file.
         code: Only results of this state count.
-        profile: Only those of this profile do.
+        profiles: Only those of these profiles do.
     """
 
-    def __init__(self, path: Path, *, code: str, profile: str) -> None:
+    def __init__(self, path: Path, *, code: str, profiles: Mapping[Kind, str]) -> None:
         self._path = path
         self._code = code
-        self._profile = profile
+        self._profiles = profiles
 
     def read(self) -> dict[Task, Result]:
         """What is known."""
@@ -114,7 +115,7 @@ class Kept:
             return {}
         lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
         results = [Result(**line) for line in lines if "kind" in line]
-        same = [r for r in results if r.code == self._code and r.profile == self._profile]
+        same = [r for r in results if r.code == self._code and r.profile == self._profiles[r.kind]]
         return {result.task: result for result in same}
 
     def add(self, result: Result) -> None:
