@@ -57,6 +57,13 @@ def has_image(image: str) -> bool:
         return True
 
 
+def have(image: str, timeout: float | None = _PATIENCE) -> None:
+    """Pull an image unless it is on the engine already; the timeout, in seconds, is that of one sign of life."""
+    if not has_image(image):
+        with _client(timeout) as client:
+            client.images.pull(image)
+
+
 def fetch(image: str, option: str) -> None:
     """Have an image on the engine.
 
@@ -67,44 +74,17 @@ def fetch(image: str, option: str) -> None:
     Raises:
         ServerFailed: It is neither here nor to be had.
     """
-    if has_image(image):
-        return
     from docker.errors import DockerException
 
     try:
-        with _client(timeout=None) as client:
-            client.images.pull(image)
+        have(image, timeout=None)
     except DockerException as error:
         raise ServerFailed(
-            f"The image {image} is not on the Docker engine and could not be pulled: {_one_line(error)}\n"
+            f"The image {image} is not on the Docker engine and could not be pulled: {one_line(error)}\n"
             "To fix this, do one of:\n"
             f"  - pull it where there is a network: docker pull {image}\n"
             f"  - name an image that is here: {option}=IMAGE"
         ) from error
-
-
-def arrange_ryuk() -> str:
-    """Let testcontainers use Ryuk, its reaper, where the image can be had; call it before the first start.
-
-    Without it our own labels do the work: `sweep` removes what a killed supervisor left.
-
-    Returns:
-        A few words for the header of the run.
-    """
-    from docker.errors import DockerException
-    from testcontainers.core.config import testcontainers_config
-
-    if testcontainers_config.ryuk_disabled:
-        return "Ryuk off (TESTCONTAINERS_RYUK_DISABLED)"
-    image = testcontainers_config.ryuk_image
-    try:
-        with _client() as client:
-            if not has_image(image):
-                client.images.pull(image)
-    except (DockerException, OSError):
-        testcontainers_config.ryuk_disabled = True
-        return f"Ryuk off ({image} is not to be had), labels swept instead"
-    return "Ryuk on"
 
 
 @dataclass(slots=True)
@@ -179,7 +159,7 @@ def start(
             time.sleep(_EACH)
         raise ServerFailed(
             f"The container of {container.image} runs but did not answer on port {port} within {timeout:g} s"
-            f"{f' ({_one_line(last)})' if last else ''}.\nIt said:\n{_last_words(started)}\n"
+            f"{f' ({one_line(last)})' if last else ''}.\nIt said:\n{_last_words(started)}\n"
             "Allow more time (the time-out named 'start'). Inside a container beside its own Docker engine, "
             "set TESTCONTAINERS_CONNECTION_MODE=docker_host and TESTCONTAINERS_HOST_OVERRIDE=127.0.0.1."
         )
@@ -188,7 +168,7 @@ def start(
             container.stop()
         if isinstance(error, DockerException):
             raise ServerFailed(
-                f"Docker could not start a container of {container.image}: {_one_line(error)}\n"
+                f"Docker could not start a container of {container.image}: {one_line(error)}\n"
                 "Look at the engine with `docker info` and `docker ps -a`."
             ) from error
         raise
@@ -259,7 +239,7 @@ def _why_ended(container: Container) -> str | None:
     try:
         container.reload()
     except (DockerException, OSError) as error:
-        return f"The container is gone: {_one_line(error)}"
+        return f"The container is gone: {one_line(error)}"
     if container.status in ("created", "running", "restarting"):
         return None
     state = container.attrs["State"]
@@ -299,7 +279,7 @@ def _client(timeout: float | None = _PATIENCE) -> Iterator[DockerClient]:
 
 
 def _trouble(error: Exception) -> str:
-    told = _one_line(error)
+    told = one_line(error)
     if isinstance(error, FileNotFoundError) and "DOCKER_HOST" not in os.environ:
         return f"Docker is not here (no {_USUAL_SOCKET}, and DOCKER_HOST is not set)"
     if "Permission denied" in told:
@@ -310,6 +290,7 @@ def _trouble(error: Exception) -> str:
     return f"Docker does not answer: {told}"
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return an error's own words, cut, to be quoted in a sentence."""
     explanation = getattr(error, "explanation", None) or str(error)
     return " ".join(str(explanation).split())[:300]

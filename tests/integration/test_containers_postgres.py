@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,9 @@ pytestmark = pytest.mark.container
 IMAGE = os.environ.get("SSOT_POSTGRES_IMAGE") or "ssot-isolation/postgres:18"
 EXITS_AT_ONCE = "ssot-isolation/exits-at-once:1"
 SAYS_NOTHING = "ssot-isolation/says-nothing:1"
+RYUK = (
+    os.environ.get("SSOT_RYUK_IMAGE") or "ssot-isolation/ryuk-standin:1"
+)  # Ryuk itself comes from a registry only.
 IN_SECONDS = 20  # Seconds; what testcontainers itself would need is two minutes.
 
 
@@ -30,7 +34,7 @@ IN_SECONDS = 20  # Seconds; what testcontainers itself would need is two minutes
 def _engine() -> None:
     if reason := docker_engine.why_not():
         pytest.skip(reason)
-    for image in (IMAGE, EXITS_AT_ONCE, SAYS_NOTHING):
+    for image in (IMAGE, RYUK, EXITS_AT_ONCE, SAYS_NOTHING):
         if image.startswith("ssot-isolation/") and not docker_engine.has_image(image):
             pytest.skip(f"the image {image} is not here: python .ci/build_images.py")
 
@@ -159,3 +163,95 @@ def test_a_container_removed_by_somebody_is_told_with_what_became_of_it(run_id: 
         container.remove(force=True)
         with pytest.raises(ServerFailed, match=r"PostgreSQL .* \(container\) at .* is gone"):
             server.new_database()
+
+
+CLIENT_AND_NOTE = """
+import json, sys, time
+from pytest_ssot_isolation.provisioning import postgres
+from pytest_ssot_isolation.provisioning.base import Wanted
+server = postgres.lease(Wanted(engine="postgres", spec="container", image=sys.argv[1], run_id=sys.argv[2]))
+print(json.dumps(server.notes), flush=True)
+sys.stdin.read()
+server.close()
+"""
+
+
+def ryuks(docker: Any) -> set[str]:
+    return {
+        container.id
+        for container in docker.containers.list(all=True, ignore_removed=True, filters={"ancestor": RYUK})
+    }
+
+
+def begin(run_id: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLIENT_AND_NOTE, IMAGE, run_id],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RYUK_CONTAINER_IMAGE": RYUK, "RYUK_RECONNECTION_TIMEOUT": "1s", **environment},
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline()
+
+
+def test_with_ryuk_on_nothing_is_left_though_supervisor_and_workers_were_killed(
+    run_id: str, docker: Any
+) -> None:
+    before = ryuks(docker)
+    process, note = begin(run_id)
+    try:
+        assert note == '["Ryuk on"]\n'
+        (container,) = containers_of(docker, run_id)
+        assert len(ryuks(docker) - before) == 1
+        supervisor = int(container.labels["ssot-isolation.supervisor"].split()[0])
+    finally:
+        process.kill()
+        process.communicate()
+    os.kill(supervisor, signal.SIGKILL)
+
+    assert wait_until(lambda: not containers_of(docker, run_id)), "no next run was needed"
+    assert wait_until(lambda: ryuks(docker) <= before)
+
+
+def test_with_ryuk_on_a_run_that_ends_takes_its_ryuk_along(run_id: str, docker: Any) -> None:
+    before = ryuks(docker)
+    process, note = begin(run_id)
+    process.communicate()
+
+    assert note == '["Ryuk on"]\n'
+    assert wait_until(lambda: not containers_of(docker, run_id))
+    assert wait_until(lambda: ryuks(docker) <= before)
+
+
+@pytest.mark.parametrize(
+    ("environment", "note"),
+    [
+        ({"RYUK_CONTAINER_IMAGE": EXITS_AT_ONCE}, f"Ryuk off ({EXITS_AT_ONCE} did not start: "),
+        (
+            {"RYUK_CONTAINER_IMAGE": "localhost:9/ryuk:1"},
+            "Ryuk off (localhost:9/ryuk:1 is not to be had)",
+        ),
+        ({"TESTCONTAINERS_RYUK_DISABLED": "true"}, "Ryuk off (TESTCONTAINERS_RYUK_DISABLED)"),
+    ],
+    ids=["exits", "missing", "disabled"],
+)
+def test_without_ryuk_the_next_run_removes_what_a_killed_supervisor_left(
+    run_id: str, docker: Any, environment: dict[str, str], note: str
+) -> None:
+    process, said = begin(run_id, **environment)
+    try:
+        assert said.startswith(f'["{note}')
+        (container,) = containers_of(docker, run_id)
+        supervisor = int(container.labels["ssot-isolation.supervisor"].split()[0])
+    finally:
+        process.kill()
+        process.communicate()
+    os.kill(supervisor, signal.SIGKILL)
+    next_one, said = begin(f"{run_id}-next", **environment)
+    try:
+        assert said.startswith(f'["{note}')
+        assert not containers_of(docker, run_id)
+    finally:
+        next_one.communicate()
+    assert wait_until(lambda: not containers_of(docker, f"{run_id}-next"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_ssot_isolation.provisioning import docker_engine, lease
+from pytest_ssot_isolation.provisioning import docker_engine, lease, ryuk
 from pytest_ssot_isolation.provisioning.base import Wanted
 from pytest_ssot_isolation.provisioning.clickhouse.address import Address
 from pytest_ssot_isolation.provisioning.clickhouse.database import ClickhouseServer
@@ -75,7 +75,7 @@ def own(home: Path, parameters: Mapping[str, Any]) -> docker_engine.OwnedContain
 
     docker_engine.sweep()
     docker_engine.fetch(parameters["image"], "--ssot-clickhouse-image")
-    ryuk = docker_engine.arrange_ryuk()
+    note = ryuk.arrange()
     password = secrets.token_urlsafe(24)
     container = ClickHouseContainer(
         parameters["image"], port=_PORT, username=_USER, password=password, dbname=_DATABASE
@@ -93,7 +93,7 @@ def own(home: Path, parameters: Mapping[str, Any]) -> docker_engine.OwnedContain
         is_ready=is_ready,
         timeout=parameters["start"],
     )
-    facts = {"host": host, "port": port, "password": password, "ryuk": ryuk}
+    facts = {"host": host, "port": port, "password": password, "ryuk": note}
     return docker_engine.OwnedContainer(container, facts)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_ssot_isolation.errors import ServerFailed
-from pytest_ssot_isolation.provisioning import docker_engine, lease
+from pytest_ssot_isolation.provisioning import docker_engine, lease, ryuk
 from pytest_ssot_isolation.provisioning.base import Wanted
 from pytest_ssot_isolation.provisioning.postgres.address import Address
 from pytest_ssot_isolation.provisioning.postgres.programs import OLDEST
@@ -93,7 +93,7 @@ def own(home: Path, parameters: Mapping[str, Any]) -> docker_engine.OwnedContain
 
     docker_engine.sweep()
     docker_engine.fetch(parameters["image"], "--ssot-postgres-image")
-    ryuk = docker_engine.arrange_ryuk()
+    note = ryuk.arrange()
     password = secrets.token_hex(16)
     container = PostgresContainer(
         parameters["image"], port=_PORT, username=_USER, password=password, dbname="postgres", driver=None
@@ -114,7 +114,7 @@ def own(home: Path, parameters: Mapping[str, Any]) -> docker_engine.OwnedContain
         is_ready=is_ready,
         timeout=parameters["start"],
     )
-    facts = {"host": host, "port": port, "password": password, "ryuk": ryuk, **seen}
+    facts = {"host": host, "port": port, "password": password, "ryuk": note, **seen}
     return docker_engine.OwnedContainer(container, facts)
 
 
