@@ -330,6 +330,8 @@ class Gate:
                 and self.draining is None
                 and turns.stopped is None
                 and turns.chooser.goes_together(turns.here)
+                # In the recorded run this step waited out the grace of a blocked lane, and so had a tick for itself.
+                and not turns.chooser.hides(turns.here)
             ):
                 # Two steps in one tick: a loader that gathers requests until its callback runs would
                 # otherwise never see two users at once.

@@ -39,7 +39,7 @@ def test_two_hundred_replays_of_each_case(
         with stages.staged(loop) as stage:
             stage.set(blocked=lambda: len(postgres.blocked_pids()))
             for walk, (traces, outcomes, took, blocked, anchors, _) in cases.replay(
-                stage, world, times
+                stage, world, times, in_flight=in_flight
             ).items():
                 rows.append(
                     f"{loop:8} {name:42} {walk:3} {times:5} {traces:6} {outcomes:8} {took:8.1f} {anchors:7} {blocked:7}"

@@ -65,7 +65,9 @@ def test_a_schedule_replays_exactly_on_postgres(
 
     with staged(with_loop(loop)) as stage:
         stage.set(blocked=lambda: len(postgres.blocked_pids()))
-        measured = cases.replay(stage, world, TIMES // 2, in_flight=False)
+        # Of the walks of the lock the second shares ticks, also where a lane is blocked.
+        walks = (2, 12) if "lock" in name else (1, 2, 3, 4, 5, 6)
+        measured = cases.replay(stage, world, TIMES // 2, walks=walks, in_flight=False)
 
     hold(measured)
     if "lock" in name:
