@@ -82,6 +82,7 @@ class Gate:
     _collects = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self.looks_into_threads: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
         self.outside = Outside()
         self._sleeps: weakref.WeakKeyDictionary[asyncio.Future[Any], tuple[float, asyncio.TimerHandle]]
         self._sleeps = weakref.WeakKeyDictionary()
@@ -170,6 +171,8 @@ class Gate:
         application loses or keeps in its threads is for the oracles to find.
         """
         if USER.get() is not None:
+            if self.looks_into_threads is not None:
+                func = self.looks_into_threads(func)
             func = _as_user(USER.get(), CURRENT.get(), func)
         future: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)  # type: ignore[misc]
         self.outside.jobs += 1

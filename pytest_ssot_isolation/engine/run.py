@@ -173,6 +173,8 @@ class Run:
             BaseException: What must not be swallowed: ``KeyboardInterrupt``, ``pytest.skip``, ...
         """
         self.terms.watch.begin(self.tape.now)
+        loop: Any = asyncio.get_running_loop()
+        loop.looks_into_threads = self.terms.watch.in_thread
         before = Baseline([self.world]) if self.terms.in_common else None
         with self._logs():
             try:
@@ -188,6 +190,7 @@ class Run:
                 raise
             finally:
                 self.terms.watch.end()
+                loop.looks_into_threads = None
                 await self._sign_out()
         return self._history()
 

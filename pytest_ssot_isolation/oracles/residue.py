@@ -78,6 +78,8 @@ def _weighs(leftover: Leftover, *, by_all: bool) -> bool:
         return True
     if leftover.kind in HARMLESS or by_all:
         return False  # What everybody leaves alike tells nothing of anybody.
+    if leftover.kind == "context variable":
+        return False  # Libraries keep things of their own there, alike for all: it must name somebody.
     return leftover.kind != "setting" or "." in leftover.name
 
 

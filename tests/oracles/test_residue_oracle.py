@@ -65,6 +65,8 @@ def test_nothing_left_is_no_finding() -> None:
         (left("advisory lock", "0:42:1"), "advisory lock"),
         (left("transaction", "", "open"), "transaction"),
         (left("prepared statement", "of_alice-7f3k"), "prepared statement"),
+        (left("context variable", "acting", "alice-7f3k"), "context variable"),
+        (left("context variable", "request", {"user": "alice-7f3k"}), "context variable"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -74,8 +76,12 @@ def test_what_is_another_users_is_a_leak(leftover: Leftover, path: str) -> None:
 
 @pytest.mark.parametrize(
     "leftover",
-    [left("setting", "statement_timeout", "9000"), left("prepared statement", "find_orders")],
-    ids=["a setting of the server", "a prepared statement"],
+    [
+        left("setting", "statement_timeout", "9000"),
+        left("prepared statement", "find_orders"),
+        left("context variable", "library", "asyncio"),
+    ],
+    ids=["a setting of the server", "a prepared statement", "a library's context variable"],
 )
 def test_what_is_merely_untidy_is_a_hint(leftover: Leftover) -> None:
     assert judged(leftover) == [

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from sqlalchemy import StaticPool, String, create_engine, select
@@ -64,9 +65,9 @@ class ReportsWithThreadLocal(Reports):
         return kept
 
 
-def running(reports: Callable[[], Reports]) -> Callable[[], Any]:
+def running(reports: Callable[[], Any]) -> Callable[[], Any]:
     @asynccontextmanager
-    async def world() -> AsyncIterator[Reports]:
+    async def world() -> AsyncIterator[Any]:
         made = reports()
         try:
             yield made
@@ -202,6 +203,69 @@ class TaskUser(Surface[Tasks]):
         return await self.world.mine(self.user.user_id)
 
 
+# -- a context variable in a worker thread -------------------------------------------------------------------
+
+_acting: ContextVar[str] = ContextVar("acting", default="nobody")
+
+
+class Letters:
+    """Writes letters off the loop; what is for everybody is written by nobody."""
+
+    def __init__(self) -> None:
+        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="letters")
+        self._sent: dict[str, list[str]] = {}
+
+    def _as(self, user: str | None, work: Callable[[], Any]) -> Any:
+        if user is None:
+            return work()
+        token = _acting.set(user)
+        try:
+            return work()
+        finally:
+            _acting.reset(token)
+
+    def _write(self, text: str) -> None:
+        self._sent.setdefault(_acting.get(), []).append(text)
+
+    def _sample(self) -> str:
+        return "Dear reader, this is how a letter looks."
+
+    async def _off_the_loop(self, user: str | None, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.executor, self._as, user, work)
+
+    async def send(self, user: str, text: str) -> None:
+        await self._off_the_loop(user, lambda: self._write(text))
+
+    async def mine(self, user: str) -> list[str]:
+        mine: list[str] = await self._off_the_loop(user, lambda: list(self._sent.get(_acting.get(), ())))
+        return mine
+
+    async def sample(self) -> str:
+        sample: str = await self._off_the_loop(None, self._sample)
+        return sample
+
+
+class LettersThatStaySigned(Letters):
+    def _as(self, user: str | None, work: Callable[[], Any]) -> Any:
+        if user is not None:
+            _acting.set(user)
+        return work()
+
+
+class LetterWriter(Surface[Letters]):
+    @operation(text=secrets())
+    async def send(self, text: str) -> None:
+        await self.world.send(self.user.user_id, text)
+
+    @operation
+    async def mine(self) -> list[str]:
+        return await self.world.mine(self.user.user_id)
+
+    @operation
+    async def sample(self) -> str:
+        return await self.world.sample()
+
+
 EXHIBITS = {
     "thread_local_under_executor": Exhibit(
         surface=Reporter, leaky=running(ReportsWithThreadLocal), safe=running(Reports)
@@ -211,5 +275,8 @@ EXHIBITS = {
         surface=TaskUser,
         leaky=lambda: Tasks(scoped_session),
         safe=lambda: Tasks(lambda maker: maker),
+    ),
+    "left_in_worker_thread": Exhibit(
+        surface=LetterWriter, leaky=running(LettersThatStaySigned), safe=running(Letters)
     ),
 }

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
+from pytest_ssot_isolation.engine.hygiene.thread_contexts import ThreadContexts
 from pytest_ssot_isolation.engine.lanes import USER
 from pytest_ssot_isolation.model.history import InCommon, Leftover
+from pytest_ssot_isolation.model.payload import as_seen
 
 State: TypeAlias = Mapping[tuple[str, str], str]
 """Kind and name of all that a connection carries, and what it holds."""
@@ -66,6 +68,7 @@ class Watch:
         self.heard: WeakSet[Any] = WeakSet()
         self.passing: WeakSet[Any] = WeakSet()
         self.in_common: dict[InCommon, None] = {}
+        self._threads = ThreadContexts()
         self._carriers: WeakKeyDictionary[Any, _Carrier] = WeakKeyDictionary()
         self._run = 0
         self._now: Mapping[int, tuple[int, str]] | None = None
@@ -82,6 +85,7 @@ class Watch:
         self._run += 1
         self._now = now
         self.found = []
+        self._threads.forget()
         self.in_common = {}
 
     def end(self) -> None:
@@ -163,8 +167,25 @@ class Watch:
                 self._met(item, value, place, setter, (user, call))
         carrier.setters, carrier.last, carrier.holder = setters, kept, (user, call)
 
+    def in_thread(self, job: Callable[..., Any]) -> Callable[..., Any]:
+        """A user's job for a worker thread, which is looked at there."""
+        user = USER.get()
+        if user is None or self._now is None:
+            return job
+        return self._threads.looked_at(job, (user, self._now.get(user, (-1, ""))[0]), self._met_in_thread)
+
+    def _met_in_thread(
+        self, name: str, value: object, setter: tuple[int, int], finder: tuple[int, int]
+    ) -> None:
+        self._met(("context variable", name), as_seen(value), "a worker thread", setter, finder)
+
     def _met(
-        self, item: tuple[str, str], value: str, place: str, setter: tuple[int, int], finder: tuple[int, int]
+        self,
+        item: tuple[str, str],
+        value: object,
+        place: str,
+        setter: tuple[int, int],
+        finder: tuple[int, int],
     ) -> None:
         self.found.append(
             Leftover(
