@@ -37,8 +37,19 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.engine.start import Starts
     from pytest_ssot_isolation.generation.values import Pools
 
-SWEEP_SIZES = (80, 60, 40, 24, 12, 6)
-SWEEP_SHARE = 0.4
+SWEEP_SIZES = (360, 260, 180, 120, 80, 60, 40, 24, 12, 6)
+"""Users in a sweep: the most whose calls the share of the budget allows."""
+
+SWEEP_SHARE = 0.3
+"""Share of a check's seconds that the calls of its sweep may take, by what a call took before."""
+
+MOST_COMPARED = 80
+"""Users in a sweep without secrets: it is compared only, and what was compared is slow to make small."""
+
+MOST_NOT_HOSTILE = 24
+ASKED_AGAIN = 10
+"""Times that the base of a sweep asks for everything again at its end: limits are often five or ten."""
+
 MOST_REFUSALS = 20
 MOST_FINDINGS = 12
 MOST_PAST = 200
@@ -191,27 +202,11 @@ class Hunt:
     async def _sweep(self, seconds: float) -> None:
         """Run look-alike users one after another: ids need no schedule."""
         kind = self.ask.ids if isinstance(self.ask.ids, str) else "given"
-        surfaces = self.ask.dealt(max(SWEEP_SIZES))
-        operations = self.ask.of_users(surfaces)
-        each = sum(len(ops) for ops in operations) / len(operations)
         share = SWEEP_SHARE * min(self.budget.left, self.ask.seconds)
-        size = next((n for n in SWEEP_SIZES if n * each * seconds <= share), SWEEP_SIZES[-1])
-        if kind == "given":
-            size = max(2, min(self.ask.users, size))
-        elif kind != "hostile":
-            size = min(size, 24)
+        most = max(1, int(share / max(seconds, 1e-9)))
         for _ in range(MOST_REFUSALS + 2):
-            plan = self._plan(size, is_sweep=True)
+            plan, drawn, size = self._sweep_of(kind, most)
             surfaces = self.ask.dealt(size)
-            families = plan.cast("warm0").families
-            wide = [n for n, family in enumerate(families) if family in ("base", "joint with a key")]
-            drawn = programs.sweep(
-                random.Random(f"sweep {self.ask.seed}"),
-                self.ask.of_users(surfaces),
-                keys=min(SWEEP_KEYS, len(plan.cast("warm0").keys)),
-                pool_size=POOL,
-                wide=wide,
-            )
             pools = draw_pools(drawn_arguments(self.ask.of_users(surfaces)), self.ask.seed, BATCH)
             script = Script(
                 number=self.tally.examples,
@@ -224,6 +219,31 @@ class Hunt:
             )
             if await self._judge(Example(script, NATURAL)):
                 return
+
+    def _sweep_of(self, kind: str, most: int) -> tuple[CastPlan, Program, int]:
+        """The largest sweep of at most so many calls, and its users; the smallest there is, where each has more."""
+        sizes = SWEEP_SIZES if self.ask.plants else tuple(n for n in SWEEP_SIZES if n <= MOST_COMPARED)
+        if kind == "given":
+            sizes = tuple(dict.fromkeys(max(2, min(self.ask.users, size)) for size in sizes))
+        elif kind != "hostile":
+            sizes = tuple(size for size in sizes if size <= MOST_NOT_HOSTILE)
+        whole = self._plan(sizes[0], is_sweep=True)
+        for size, again in [*((size, ASKED_AGAIN) for size in sizes), (sizes[-1], 0)]:
+            plan = replace(whole, count=size, given=whole.given[:size])
+            cast = plan.cast("warm0")
+            # Where families are refused, there are fewer relatives than places.
+            users = len(cast.contexts)
+            drawn = programs.sweep(
+                random.Random(f"sweep {self.ask.seed}"),
+                self.ask.of_users(self.ask.dealt(users)),
+                keys=min(SWEEP_KEYS, len(cast.keys)),
+                pool_size=POOL,
+                again=again,
+                again_on=1 if self.ask.plants else SWEEP_KEYS,
+            )
+            if len(drawn.calls) <= most:
+                break
+        return plan, drawn, users
 
     def _together(self) -> Script:
         """Every user makes the one call that there is."""

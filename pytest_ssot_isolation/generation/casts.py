@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KEYS = 6
-SWEEP_KEYS = 16
+SWEEP_KEYS = 56
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

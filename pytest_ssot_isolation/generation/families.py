@@ -44,6 +44,9 @@ SEPARATORS: Final = (
 CUTS: Final = (128, 64, 32, 16, 12, 63, 31, 48, 100, 40, 20, 24, 30, 36, 50, 60, 127)
 """Numbers of leading characters after which ids are commonly cut off."""
 
+LONG_CUTS: Final = (254, 200, 150)
+"""Such numbers for the widest columns and longest keys; an application may refuse ids that long, and no others."""
+
 WORDS: Final = ("admin", "user", "test", "notes", "tenant", "default", "system", "shared", "id")
 """Words that applications put beside an id to make a key of it."""
 
@@ -198,6 +201,18 @@ def _cut(base: _Base) -> Iterator[Unit]:
             yield (filler[:cut] + "y", filler[:cut] + "z")
 
 
+def _long_cut(base: _Base) -> Iterator[Unit]:
+    for cut in LONG_CUTS:
+        filler = (base.text + "abcdefghij" * (MAX_ID_LENGTH // 10))[:cut]
+        yield (filler + "y", filler + "z")
+
+
+def _equal_end(base: _Base) -> Iterator[Unit]:
+    for length in (64, 32, 12):
+        end = ("klmnopqrst" * 7)[:length]
+        yield (base.text + "y" + end, base.text + "z" + end)
+
+
 def _code(base: _Base) -> Iterator[Unit]:
     letter = next((letter for letter in reversed(base.tail) if letter.isascii() and letter.isalpha()), "a")
     code = ord(letter)
@@ -207,11 +222,13 @@ def _code(base: _Base) -> Iterator[Unit]:
     yield (base.text + "/x", base.text + "%2Fx")
     yield (base.text + "&x", base.text + "&amp;x")
     yield (base.text + "+x", base.text + "%20x")
+    yield (base.text + "+y", base.text + " y")
 
 
 def _word(base: _Base) -> Iterator[Unit]:
     yield (f"user:{base.text}",)
     yield (f"{base.text}@example.test",)
+    yield (f"{base.text}+tag",)
     yield (f"{base.text}:admin",)
     for word in WORDS:
         yield (f"{word}:{base.text}",)
@@ -220,7 +237,6 @@ def _word(base: _Base) -> Iterator[Unit]:
         yield (f"{word}{base.text}",)
         yield (f"{base.text}-{word}",)
         yield (f"{base.text}{word}",)
-    yield (f"{base.text}+tag",)
 
 
 def _pattern(base: _Base) -> Iterator[Unit]:
@@ -275,6 +291,7 @@ _GROWERS: Final[dict[str, Callable[[_Base], Iterator[Unit]]]] = {
     "separator": _separator,
     "Unicode form": _form,
     "equal beginning": _cut,
+    "long equal beginning": _long_cut,
     "compatibility letter": _compatibility,
     "escaped character": _code,
     "word beside it": _word,
@@ -285,6 +302,7 @@ _GROWERS: Final[dict[str, Callable[[_Base], Iterator[Unit]]]] = {
     "quote": _quote,
     "invisible character": _invisible,
     "lossy encoding": _lossy,
+    "equal end": _equal_end,
 }
 
 FAMILIES: Final = tuple(_GROWERS)

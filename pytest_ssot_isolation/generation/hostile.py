@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from string import ascii_lowercase, digits
 from typing import Final, Literal
 
 from pytest_ssot_isolation.generation.families import FAMILIES, SEPARATORS, Relative, relatives, units
@@ -51,18 +52,42 @@ JOINT_KEY: Final = "draft"
 
 # Each word has what the families work on: an i, a double s, a k, a separator and a number.
 _WORDS: Final = ("kriss-7", "missik-3", "ikess-12", "sskai-5")
-_JOINERS: Final = (":", "/", "-", "_", "|", "", ".")
+_JOINERS: Final = (
+    ":",
+    "/",
+    "-",
+    "_",
+    "|",
+    "",
+    " ",
+    ".",
+    ",",
+    "#",
+    "@",
+    "+",
+    ";",
+    "~",
+    "%",
+    "&",
+    "=",
+    "\\",
+    "$",
+    "!",
+)
+_LONG_JOINERS: Final = (", ", "::", "--", "__", " - ", "', '", "->")
 
 # So many users share one base before another is taken; it has some 290 relatives.
 _PER_BASE: Final = 150
 _MISSES: Final = 20
 
-# In a sweep, the families of the commonest leaks have two turns, those of the rarest every other one.
-_TWO_TURNS: Final = frozenset({JOINT, "separator"})
+# In a sweep, the families of the commonest leaks have more turns, those of the rarest every other one.
+_TURNS: Final = {JOINT: 3, "separator": 2}
 _HALF_TURNS: Final = frozenset(
     {"case folding", "path form", "quote", "invisible character", "lossy encoding"}
 )
-_ALWAYS_SWEPT: Final = 3
+# So many units of a family come in their own order; the others are drawn.
+_IN_ORDER: Final = {JOINT: 12, BOUNDARY: 8, "separator": 6}
+_FEWEST_IN_ORDER: Final = 3
 
 # Stands for the nonce in the kept tables; no family touches or makes a private character.
 _MARK: Final = "\ue000"
@@ -145,7 +170,7 @@ def sweep(
     word = _WORDS[0]
     table = _table(len(nonce), word, tuple(argument_names), homes is not None or vary == "tenant")
     queues = {
-        name: iter(_ordered(rng, found, _ALWAYS_SWEPT * (2 if name in _TWO_TURNS else 1)))
+        name: iter(_ordered(rng, found, _IN_ORDER.get(name, _FEWEST_IN_ORDER)))
         for name, found in table.items()
         if name not in refused
     }
@@ -155,7 +180,7 @@ def sweep(
         for name in list(queues):
             if name in _HALF_TURNS and turn % 2:
                 continue
-            for _ in range(2 if name in _TWO_TURNS else 1):
+            for _ in range(_TURNS.get(name, 1)):
                 unit = next(queues[name], None)
                 if unit is None:
                     del queues[name]
@@ -237,6 +262,7 @@ def _joint_keys(users: Sequence[Identity], argument_names: Sequence[str]) -> Ite
     """Give the keys with which one user writes what another writes under the plain key."""
     # Pairs are sought among all ids, but only so many: a thousand users would need a second.
     ids = {each.user_id: each.family for each in users[:200]}
+    yield from _keys_of_the_base(users)
     for longer in sorted(ids, key=lambda text: ids[text] != JOINT):
         for cut in range(1, len(longer)):
             before, after = longer[:cut], longer[cut:]
@@ -246,6 +272,18 @@ def _joint_keys(users: Sequence[Identity], argument_names: Sequence[str]) -> Ite
                 yield from _keys_that_join("", after, argument_names)
             elif after in ids and before[-1] in SEPARATORS and len(before) > 1:
                 yield f"{LEAF_KEY}{before[-1]}{before[:-1]}"
+
+
+def _keys_of_the_base(users: Sequence[Identity]) -> Iterator[str]:
+    """Give the keys under which a base meets what its joint users have under the plain key."""
+    joint = [each.user_id for each in users if each.family == JOINT]
+    for base in (each.user_id for each in users if each.family == "base"):
+        for longer in joint:
+            before, found, after = longer.partition(base)
+            if found and not before and after != JOINT_KEY and after.endswith(JOINT_KEY):
+                yield f"{JOINT_KEY}{after.removesuffix(JOINT_KEY)}{LEAF_KEY}"
+            elif found and not after and before != JOINT_KEY and before.startswith(JOINT_KEY):
+                yield f"{LEAF_KEY}{before.removeprefix(JOINT_KEY)}{JOINT_KEY}"
 
 
 def _keys_that_join(joiner: str, inner: str, argument_names: Sequence[str]) -> Iterator[str]:
@@ -272,14 +310,16 @@ def _table(
         # The user whose tenant takes the piece needs an id of its own: ids are distinct within a run.
         table[BOUNDARY] = [
             ((home, f"x{joiner}{mark}{letter}"), (f"{home}{joiner}x", f"{mark}{letter}"))
-            for joiner, letter in zip(_JOINERS, "abcdefg", strict=True)
+            for joiner, letter in zip((*_JOINERS, *_LONG_JOINERS), ascii_lowercase + digits, strict=False)
         ]
-    endings = [f":{JOINT_KEY}", *(f":{name}:{JOINT_KEY}" for name in argument_names)]
-    endings += [f"{joiner}{JOINT_KEY}" for joiner in _JOINERS[1:]]
-    endings += [f"{joiner}{name}{joiner}{JOINT_KEY}" for joiner in _JOINERS[1:3] for name in argument_names]
+    joiners = [":", *(f":{name}:" for name in argument_names), *_JOINERS[1:7]]
+    joiners += [f"&{name}=" for name in argument_names]
+    joiners += [*_JOINERS[7:], *_LONG_JOINERS]
+    joiners += [f"{joiner}{name}{joiner}" for joiner in _JOINERS[1:3] for name in argument_names]
+    endings = [f"{joiner}{JOINT_KEY}" for joiner in joiners]
     endings += [f"{joiner}{name}" for joiner in _JOINERS[:3] for name in argument_names]
     joint = [f"{base}{ending}" for ending in endings]
-    joint += [f"{JOINT_KEY}{joiner}{base}" for joiner in _JOINERS[:3]]
+    joint += [f"{JOINT_KEY}{joiner}{base}" for joiner in _JOINERS[:7]]
     table[JOINT] = [((home, text),) for text in joint]
     for family, unit in units(base, nonce_length):
         table.setdefault(family, []).append(tuple((home, text) for text in unit))

@@ -131,6 +131,9 @@ def draw(
     shortest = min(most_calls, max(SHORTEST, most_calls // 3))
     length = random.randint(shortest, most_calls)
     few = random.sample(range(keys), k=min(keys, random.choice((1, 1, 2, 2, 3))))
+    if random.random() < 1 / 4:
+        # The first two are the plain one and, where there is such a pair of users, the one that joins them.
+        few = list(range(min(keys, 2)))
     draft = _Draft(random, operations, few, pool_size, acting)
     back = {user: readers(operations[user]) for user in acting}
     reading = min(length // 3, 3 * len(acting)) if any(back.values()) else 0
@@ -175,7 +178,8 @@ def sweep(
     *,
     keys: int,
     pool_size: int,
-    wide: Sequence[int] = (),
+    again: int = 0,
+    again_on: int = 1,
 ) -> Program:
     """A sequential program in which look-alike users all write, then all read.
 
@@ -187,22 +191,26 @@ def sweep(
         operations: Operations by index of the user; user 0 is the base of the family.
         keys: Size of the pool of keys.
         pool_size: Size of each pool of drawn values.
-        wide: Users who use each key of the pool; the others use the first.
+        again: How often the first user asks for everything once more, at the very end. A limit or a count
+            that is shared with one other only shows when it is used up.
+        again_on: With how many keys.
     """
     everybody = range(len(operations))
     draft = _Draft(random, operations, [0], pool_size, list(everybody))
-    broad = {0, *wide}
 
-    def all_do(chosen: Mapping[int, Sequence[Operation]]) -> None:
-        for user in everybody:
-            for operation in chosen[user]:
+    def all_do(chosen: Mapping[int, Sequence[Operation]], of_base: int = keys) -> None:
+        for user, own in chosen.items():
+            for operation in own:
                 has_key = any(isinstance(spec, Keys) for spec in operation.arguments.values())
-                for key in range(keys) if has_key and user in broad else (0,):
+                # The base alone uses every key: what it joins to is what another has under the first.
+                for key in range(of_base) if has_key and user == 0 else (0,):
                     draft.add(user, operation, key=key)
 
     all_do({u: [op for op in operations[u].values() if op.plants and not ends_things(op)] for u in everybody})
     reading = {u: readers(operations[u]) for u in everybody}
     all_do(reading)
     all_do({u: [op for op in operations[u].values() if ends_things(op)] for u in everybody})
-    all_do({u: reading[u] if u == 0 else () for u in everybody})
+    all_do({0: reading[0]})
+    for _ in range(again):
+        all_do({0: [op for op in operations[0].values() if not ends_things(op)]}, min(keys, again_on))
     return Program(calls=tuple(draft.calls), sequential=True)

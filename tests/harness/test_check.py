@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -321,6 +322,27 @@ def test_a_surface_without_secrets_is_controlled_by_calls_that_succeed(check: An
     assert [(f.oracle, f.operation) for f in leaky.findings] == [("noninterference", "is_on")]
 
 
+@pytest.mark.parametrize("joiner", ["/", " "])
+def test_a_limit_that_two_users_share_by_a_joined_key_is_found(check: Any, joiner: str) -> None:
+    class Limits:
+        def __init__(self) -> None:
+            self.hits: Counter[str] = Counter()
+
+        async def allows(self, user: str, title: str) -> bool:
+            self.hits[f"{user}{joiner}{title}"] += 1
+            return self.hits[f"{user}{joiner}{title}"] <= 5
+
+    class Asking(Surface[Limits]):
+        @operation(title=keys())
+        async def ask(self, title: str) -> bool:
+            return await self.world.allows(self.user.user_id, title)
+
+    report = check(Asking, world=Limits, examples=3)
+
+    assert {finding.oracle for finding in report.findings} == {"noninterference"}
+    assert len(report.findings[0].calls) <= 6
+
+
 def test_a_serial_id_is_told_once_and_fails_nothing(check: Any, notes: Any) -> None:
     class Undeclared(notes):  # type: ignore[misc]
         opaque = ()
@@ -406,19 +428,19 @@ def test_a_check_whose_every_example_is_held_up_is_given_up(check: Any, app: Any
 
 
 def test_a_leak_that_needs_an_earlier_example_is_told_as_one_history(check: Any) -> None:
-    kept: dict[str, str] = {}
+    kept: dict[object, str] = {}
 
     class Cached(Surface[None]):
         """The first to write a title in this process wins, and everybody reads it."""
 
         @operation(title=keys(), body=secrets())
         async def write(self, title: str, body: str) -> None:
-            kept.setdefault(f"{self.user.user_id}{title}", body)
+            kept.setdefault((self.user.user_id, title), body)
             kept.setdefault("first", body)
 
         @operation(title=keys())
         async def read(self, title: str) -> str | None:
-            return kept.get(f"{self.user.user_id}{title}")
+            return kept.get((self.user.user_id, title))
 
         @operation
         async def first(self) -> str | None:

@@ -17,6 +17,7 @@ from itertools import combinations
 
 import pytest
 
+from pytest_ssot_isolation.generation.casts import SWEEP_KEYS
 from pytest_ssot_isolation.generation.families import CUTS, units
 from pytest_ssot_isolation.generation.hostile import (
     ALL_FAMILIES,
@@ -360,3 +361,50 @@ def test_another_nonce_changes_nothing_but_the_nonce() -> None:
         one, other = (identities(seeded(seed), nonce, 5) for nonce in (NONCE, "7zz01"))
         assert [user.user_id for user in other] == [user.user_id.replace(NONCE, "7zz01") for user in one]
         assert key_pool(seeded(), one) == key_pool(seeded(), other)
+
+
+JOINERS_BETWEEN = [
+    ":",
+    "/",
+    "-",
+    "_",
+    "|",
+    "",
+    " ",
+    ".",
+    ",",
+    "#",
+    "@",
+    "+",
+    ";",
+    "~",
+    "&",
+    "=",
+    "::",
+    ", ",
+    "&title=",
+]
+
+
+@pytest.mark.parametrize("joiner", JOINERS_BETWEEN)
+def test_in_a_whole_sweep_the_base_has_a_key_that_joins_to_what_another_has_under_the_plain_one(
+    joiner: str,
+) -> None:
+    users = sweep(seeded(), NONCE, 360, argument_names=("title",))
+    base, *others = (user.user_id for user in users)
+    plain, *rest = key_pool(seeded(), users, size=SWEEP_KEYS, argument_names=("title",))
+
+    meets = {f"{other}{joiner}{plain}" for other in others}
+
+    assert meets & {f"{base}{joiner}{key}" for key in rest}
+
+
+@pytest.mark.parametrize("joiner", [":", "/", "_", " "])
+def test_so_it_does_where_the_key_stands_before_the_user(joiner: str) -> None:
+    users = sweep(seeded(), NONCE, 360)
+    base, *others = (user.user_id for user in users)
+    plain, *rest = key_pool(seeded(), users, size=SWEEP_KEYS)
+
+    meets = {f"{plain}{joiner}{other}" for other in others}
+
+    assert meets & {f"{key}{joiner}{base}" for key in rest}
