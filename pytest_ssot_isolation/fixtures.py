@@ -50,6 +50,7 @@ def isolation_of(item: pytest.Item) -> Isolation:
         root=config.rootpath,
         record=item.stash.setdefault(options.REPORT, []).append,
         blocked=lambda: _asks_for_blocked(_databases_of(item)),
+        gone=lambda: _awaits_end(_databases_of(item)),
         share=_share_of_budget(item.session, config.stash[options.SETTINGS]),
         known=config.stash.get(options.KNOWN, None),
         extensions=lambda: _extensions_of(config),
@@ -69,6 +70,17 @@ def _asks_for_blocked(databases: Sequence[Any]) -> Callable[[], int] | None:
     """What counts the sessions that wait for another's lock, where a database can tell."""
     ask = [database.blocked_pids for database in databases if hasattr(database, "blocked_pids")]
     return (lambda: sum(len(blocked()) for blocked in ask)) if ask else None
+
+
+def _awaits_end(databases: Sequence[Any]) -> Callable[[int], None] | None:
+    """What waits until each database has let go of a dropped connection, where one can tell."""
+    ends = [database.end_session for database in databases if hasattr(database, "end_session")]
+
+    def gone(port: int) -> None:
+        for end in ends:
+            end(port)
+
+    return gone if ends else None
 
 
 @pytest.fixture

@@ -52,6 +52,8 @@ class Isolation:
         record: Takes each report.
         blocked: Gives what asks the databases of the test how many sessions wait for another's lock;
             None where there is none to ask.
+        gone: Gives what waits until those databases have let go of a dropped connection, given its local port;
+            None where there is none.
         share: Seconds of the run's budget that one check may take; None for the profile's own.
         known: Findings that are accepted; none by default.
         extensions: Gives the oracles and surfaces of other plugins.
@@ -67,6 +69,7 @@ class Isolation:
         root: Path | None = None,
         record: Callable[[Report], None] = lambda report: None,
         blocked: Callable[[], Callable[[], int] | None] = lambda: None,
+        gone: Callable[[], Callable[[int], None] | None] = lambda: None,
         share: float | None = None,
         known: KnownFindings | None = None,
         extensions: Callable[[], Extensions] = Extensions,
@@ -81,6 +84,7 @@ class Isolation:
         self._root = root
         self._record = record
         self._blocked = blocked
+        self._gone = gone
         self._share = share
         self._checks = 0
 
@@ -211,6 +215,7 @@ class Isolation:
             mint=mint,
             boundary=ask.boundary,
             blocked=self._blocked(),
+            gone=self._gone(),
             watch=self._watched(),
             in_common="aliasing" in ask.oracles,
         )

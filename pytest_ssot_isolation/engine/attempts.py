@@ -54,7 +54,8 @@ class Attempts:
         nonce = self._nonces.fresh()
         cast = script.plan.cast(nonce)
         async with self._starts.fresh() as world:
-            run = Run(script, cast, world, self.terms, chooser, Faults(faults), stand_ins, sites=sites)
+            ordered = Faults(faults, self.terms.gone)
+            run = Run(script, cast, world, self.terms, chooser, ordered, stand_ins, sites=sites)
             try:
                 return View(history=await run.perform(), nonce=nonce)
             except Refused:

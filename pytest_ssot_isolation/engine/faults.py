@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_ssot_isolation.engine.outside import transports_near
+from pytest_ssot_isolation.engine.outside import hang_up, transports_near
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pytest_ssot_isolation.engine.outside import Connection
     from pytest_ssot_isolation.model.schedule import Fault
@@ -59,10 +59,13 @@ class Faults:
 
     Args:
         faults: What to do, and when.
+        gone: Given the local port of a dropped connection, waits until the server has let go of it; None where
+            no server can be asked.
     """
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
+    def __init__(self, faults: Iterable[Fault], gone: Callable[[int], None] | None = None) -> None:
         self._of_call = {fault.call: fault for fault in faults}
+        self._gone = gone
         self._limits: dict[int, Limit] = {}
         self.done: set[int] = set()
 
@@ -109,7 +112,10 @@ class Faults:
             if connection is not None:
                 self.done.add(call)
                 self._of_call[call] = replace(fault, step=step)
-                connection.abort()
+                port = hang_up(connection)
+                if self._gone is not None and port is not None:
+                    # Locks and an open transaction end with the session: when, must not be chance.
+                    self._gone(port)
         elif fault.step != step:
             return
         elif fault.kind == "cancel in flight":

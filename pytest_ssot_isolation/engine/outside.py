@@ -26,6 +26,10 @@ class Connection(Protocol):
         """Drop it at once."""
         ...
 
+    def get_extra_info(self, name: str) -> Any:
+        """As a transport: ``"socket"``, or None."""
+        ...
+
 
 class Outside:
     """Keeps count of what is under way outside.
@@ -104,13 +108,35 @@ class WatchedSocket:
     def __init__(self, fd: Any) -> None:
         self._fd = fd if isinstance(fd, int) else fd.fileno()
 
+    def fileno(self) -> int:
+        """Its number."""
+        return self._fd
+
+    def get_extra_info(self, name: str) -> Any:
+        """As a transport."""
+        return self if name == "socket" else None
+
     def abort(self) -> None:
-        """Shut it down, and leave the closing to its owner."""
-        try:
-            with socket.socket(fileno=os.dup(self._fd)) as same:
-                same.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # closed meanwhile, or no socket
+        """Nothing more than ``hang_up``: the closing is left to its owner."""
+
+
+def hang_up(connection: Connection) -> int | None:
+    """Drop a connection so that the other side knows at once, and not when the loop turns next.
+
+    Returns:
+        Its local port; None where there is none.
+    """
+    port = None
+    watched = connection.get_extra_info("socket")
+    try:
+        with socket.socket(fileno=os.dup(watched.fileno())) as same:
+            name = same.getsockname()
+            port = name[1] if isinstance(name, tuple) else None
+            connection.abort()
+            same.shutdown(socket.SHUT_RDWR)
+    except (OSError, AttributeError):
+        connection.abort()  # closed meanwhile, or no socket
+    return port
 
 
 class WatchedTransport(selector_events._SelectorSocketTransport):  # type: ignore[name-defined, misc]

@@ -48,6 +48,7 @@ class Terms:
         boundary: ``"user"`` or ``"tenant"``.
         patience: Seconds without any step after which a run is given up.
         blocked: Asks the servers how many sessions wait for another's lock.
+        gone: Given the local port of a dropped connection, waits until the servers have let go of it.
         most_steps: Steps after which a run is given up.
         watch: Looks at connections when they change hands.
         in_common: Whether the objects of all users are compared at the end of a run.
@@ -57,6 +58,7 @@ class Terms:
     boundary: str = "user"
     patience: float = 5.0
     blocked: Callable[[], int] | None = None
+    gone: Callable[[int], None] | None = None
     most_steps: int = 20_000
     watch: Watch = field(default_factory=Watch)
     in_common: bool = False

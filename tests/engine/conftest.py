@@ -120,7 +120,7 @@ class Stage:
         chooser: Any = (
             RandomWalk(walk) if walk is not None else Recorded(schedule or Schedule(), strict=strict)
         )
-        ordered = Faults([*faults, *(schedule.faults if schedule is not None else ())])
+        ordered = Faults([*faults, *(schedule.faults if schedule is not None else ())], self.terms.gone)
         return Run(script, plan.cast("abcde"), tuple(acts), self.terms, chooser, ordered)
 
     def replay(self, played: Played, *acts: Act, calls: int = 1) -> Played:

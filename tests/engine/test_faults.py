@@ -159,7 +159,7 @@ def test_a_run_with_a_fault_replays_exactly_and_leaves_nothing_behind(
 
     with staged() as stage:
         # As the fixture `isolation` does: a slow reply is not taken for a lock that somebody holds.
-        stage.set(blocked=lambda: len(postgres.blocked_pids()))
+        stage.set(blocked=lambda: len(postgres.blocked_pids()), gone=postgres.end_session)
         stage.host.run(once())
         for step in range(1, 8):
             fault = Fault(0, kind, step)
@@ -177,6 +177,52 @@ def test_a_run_with_a_fault_replays_exactly_and_leaves_nothing_behind(
             assert [o.outcome for o in others] == [Outcome.OK, Outcome.OK]
 
     assert seen == {kind}
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_the_session_of_a_dropped_connection_is_gone_when_the_next_step_runs_also_where_it_waits_for_a_lock(
+    stage: Any, postgres: Any, driver: str
+) -> None:
+    sessions: list[int] = []
+
+    def count(held: Any) -> Any:
+        return held.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+
+    async def once() -> Any:
+        import asyncpg
+        import psycopg
+
+        held = await asyncpg.connect(postgres.dsn)
+        await held.execute("SELECT pg_advisory_lock(9)")
+        line: Any = await (
+            asyncpg.connect(postgres.dsn)
+            if driver == "asyncpg"
+            else psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True)
+        )
+
+        async def waits() -> None:
+            await line.execute("SELECT pg_advisory_lock(9)")
+
+        async def looks() -> None:
+            for _ in range(3):
+                sessions.append(await count(held))
+
+        run = stage.make([waits, looks], walk=2, faults=[Fault(0, "disconnect", 1)])
+        history = await run.perform()
+        await held.close()
+        await line.close()
+        return history
+
+    stage.set(blocked=lambda: len(postgres.blocked_pids()), gone=postgres.end_session)
+    history = stage.host.run(once())
+
+    assert [(fault.call, fault.kind) for fault in history.schedule.faults] == [(0, "disconnect")]
+    assert sessions == [0, 0, 0]
+    (told,) = [o for o in history.observations if o.user == 0 and o.channel == "result"]
+    assert told.outcome is Outcome.UNKNOWN
 
 
 # -- found by a check --------------------------------------------------------------------------------
@@ -258,9 +304,7 @@ def test_the_pool_of_asyncpg_gives_no_false_alarm_under_faults(isolation: Any, p
             yield pool
 
     examples = int(os.environ.get("SSOT_TEST_FAULTY", "25"))
-    report = isolation.check(
-        Pooled, world=world, faults=("cancel", "timeout"), examples=examples, calls=12, seed=5
-    )
+    report = isolation.check(Pooled, world=world, faults="all", examples=examples, calls=12, seed=5)
 
     assert report.findings == ()
     assert report.examples == examples

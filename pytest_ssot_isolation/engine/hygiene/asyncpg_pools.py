@@ -88,6 +88,10 @@ async def _state(watch: Watch, connection: Any) -> State | None:
     try:
         row = await asyncpg.Connection.fetchrow(connection, query(watch.settings), timeout=PATIENCE)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        if connection.is_closed():
+            # Dropped during the look. Were this hidden, the pool would hand out a connection that its holder has
+            # let go of already, and the holder would stay in use for ever.
+            raise
         # In a transaction that failed no query is answered; that it is open is told all the same.
         is_open = not connection.is_closed() and connection.is_in_transaction()
         return {("transaction", ""): "open"} if is_open else None

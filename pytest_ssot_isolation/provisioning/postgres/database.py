@@ -187,6 +187,17 @@ class PostgresDatabase:
         """
         return self.server.run(self._open.blocked())
 
+    def end_session(self, port: int) -> None:
+        """Wait until the session of a dropped connection is gone, and end it where it does not go by itself.
+
+        A statement that had arrived is carried out first, unless it waits for another's lock. May be called
+        from where ``blocked_pids`` may.
+
+        Args:
+            port: The connection's port on the client's side.
+        """
+        self.server.run(self._open.end_session(port))
+
     def close(self) -> None:
         """Close the pools, end and name leftover sessions, and give the database back to be used again."""
         if self._slot is None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.provisioning.postgres.roles import Roles
     from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
 
+LETS_GO = 0.1
+"""Seconds that a session gets to notice that its client is gone, the statement that had arrived included."""
+
 _LEFTOVERS = """
     SELECT pid, coalesce(usename, '') AS user, coalesce(application_name, '') AS application,
            coalesce(state, '') AS state, coalesce(query, '') AS query
@@ -30,6 +34,9 @@ _BLOCKED = """
     SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'
         AND cardinality(pg_blocking_pids(pid)) > 0"""
+_OF_PORT = """
+    SELECT pid, wait_event_type = 'Lock' AS waits FROM pg_stat_activity
+    WHERE datname = current_database() AND client_port = $1"""
 _BLOCKING = """
     SELECT DISTINCT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE pid = $1"""
 
@@ -130,6 +137,22 @@ class Slot:
         """Return the sessions that wait for another's lock."""
         async with self._watched() as watch:
             return frozenset(row["pid"] for row in await watch.fetch(_BLOCKED))
+
+    async def end_session(self, port: int) -> None:
+        """Wait until the session of a dropped connection is gone, and end it where it does not go by itself."""
+        import asyncpg
+
+        began = time.monotonic()
+        async with self._watched() as watch:
+            while rows := await watch.fetch(_OF_PORT, port):
+                waited = time.monotonic() - began
+                if waited > self._timeouts.lock:
+                    return  # this role may not end it: it ends when the server notices
+                with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+                    for row in rows:
+                        if row["waits"] or waited > LETS_GO:
+                            await watch.execute(f"SELECT pg_terminate_backend({row['pid']})")
+                await asyncio.sleep(0.001)
 
     @contextlib.asynccontextmanager
     async def _watched(self) -> AsyncIterator[Connection]:
