@@ -67,6 +67,13 @@ def pytest_report_header(config: pytest.Config) -> str:
     )
 
 
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Keep pytest from writing out two DSNs to show where they differ."""
+    from pytest_ssot_isolation.provisioning import secret_text
+
+    return secret_text.compared(left, right)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Any:
     from pytest_ssot_isolation.together import items_of

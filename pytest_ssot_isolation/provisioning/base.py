@@ -12,6 +12,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from pytest_ssot_isolation.errors import Attempt, IsolationError, NoServer
 from pytest_ssot_isolation.provisioning.breaker import Breaker
+from pytest_ssot_isolation.provisioning.secret_text import SecretText
 from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
 
 AUTO: Final = "auto"
@@ -58,9 +59,9 @@ class Wanted:
     folder: Path | None = None
 
     @property
-    def dsn(self) -> str | None:
+    def dsn(self) -> SecretText | None:
         """The DSN that was given, or None."""
-        return None if self.spec in (AUTO, *WAYS) else self.spec
+        return None if self.spec in (AUTO, *WAYS) else SecretText(self.spec)
 
     @property
     def ways(self) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_ssot_isolation.errors import DatabaseUnusable
-from pytest_ssot_isolation.provisioning.postgres.address import Address, hide_passwords
+from pytest_ssot_isolation.provisioning.postgres.address import Address
+from pytest_ssot_isolation.provisioning.secret_text import hide_passwords
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pytest_ssot_isolation.errors import DatabaseUnusable, ServerFailed
+from pytest_ssot_isolation.provisioning.secret_text import SecretText
 
 _SHAPE: Final = "clickhouse://user:password@host:8123/app_test"
 _TLS_PORTS: Final = (443, 8443)
@@ -69,12 +70,13 @@ class Address:
         return replace(self, user=user, password=password)
 
     @property
-    def dsn(self) -> str:
+    def dsn(self) -> SecretText:
         """The DSN, for ``clickhouse_connect.get_client``."""
         who = quote(self.user, safe="") + (f":{quote(self.password, safe='')}" if self.password else "")
         host = f"[{self.host}]" if ":" in self.host else self.host
         query = f"?{urlencode(self.options)}" if self.options else ""
-        return f"clickhouse://{who}@{host}:{self.port}/{quote(self.database, safe='')}{query}"
+        place = f"{host}:{self.port}/{quote(self.database, safe='')}"
+        return SecretText(f"clickhouse://{who}@{place}{query}")
 
     def ask(self, query: str, timeout: float) -> str:
         """Return the one value of a query, by plain HTTP and without the driver.

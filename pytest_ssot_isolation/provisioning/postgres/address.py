@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pytest_ssot_isolation.errors import DatabaseUnusable
+from pytest_ssot_isolation.provisioning.secret_text import SecretText, hide_passwords
 
-_PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)\S*(@)")
-_PASSWORD_IN_PAIR = re.compile(r"(?i)(password\s*=\s*|password\s+(?='))('+(?:[^']|'')*'+|[^\s&;]+)")
 _SHAPE = "postgresql://user:password@host:5432/app_test"
 
 
@@ -67,7 +66,7 @@ class Address:
         words = " ".join(f"-c {name}={value}" for name, value in escaped)
         return replace(self, options=(*self.options, ("options", words)))
 
-    def url(self, driver: str | None = None) -> str:
+    def url(self, driver: str | None = None) -> SecretText:
         """Return the DSN, with a driver's name for SQLAlchemy when one is given."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
         secret = f":{quote(self.password, safe='')}" if self.password else ""
@@ -77,12 +76,8 @@ class Address:
             options, host = {"host": host, **options}, ""
         query = f"?{urlencode(options, quote_via=quote)}" if options else ""
         who = quote(self.user, safe="")
-        return f"{scheme}://{who}{secret}@{host}:{self.port}/{quote(self.database, safe='')}{query}"
+        place = f"{host}:{self.port}/{quote(self.database, safe='')}"
+        return SecretText(f"{scheme}://{who}{secret}@{place}{query}")
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}:{self.port}/{self.database}"
-
-
-def hide_passwords(text: str) -> str:
-    """Return the text with what looks like a password in it starred out."""
-    return _PASSWORD_IN_PAIR.sub(r"\1***", _PASSWORD_IN_URL.sub(r"\1***\2", text))

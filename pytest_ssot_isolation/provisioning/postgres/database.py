@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pytest_ssot_isolation.errors import DatabaseUnusable
 from pytest_ssot_isolation.provisioning.metrics import ConnectionMetrics
+from pytest_ssot_isolation.provisioning.secret_text import SecretText
 
 if TYPE_CHECKING:
     import asyncpg
@@ -110,7 +111,7 @@ class PostgresDatabase:
     @property
     def password(self) -> str:
         """The application role's password."""
-        return self._app.password
+        return SecretText(self._app.password)
 
     def url(self, driver: str | None = "asyncpg") -> str:
         """Return the application's DSN as SQLAlchemy writes it: ``postgresql+driver://…``."""
@@ -125,10 +126,12 @@ class PostgresDatabase:
         Raises:
             DatabaseUnusable: The file cannot be read, or a statement failed; the text says where.
         """
+        __tracebackhide__ = True
         self.server.run(self._open.apply(sql_or_path))
 
     async def apply_async(self, sql_or_path: str | Path) -> None:
         """Do what ``apply`` does, without holding up the caller's loop."""
+        __tracebackhide__ = True
         await self.server.run_async(self._open.apply(sql_or_path))
 
     def pool(self, **options: Any) -> asyncpg.Pool:

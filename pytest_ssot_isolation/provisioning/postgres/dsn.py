@@ -6,14 +6,15 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_ssot_isolation.errors import ServerError, ServerFailed
+from pytest_ssot_isolation.errors import DatabaseUnusable, ServerError, ServerFailed
 from pytest_ssot_isolation.provisioning.base import Wanted
 from pytest_ssot_isolation.provisioning.marking import MARK, is_named_for_tests, refusal
-from pytest_ssot_isolation.provisioning.postgres.address import Address, hide_passwords
+from pytest_ssot_isolation.provisioning.postgres.address import Address
 from pytest_ssot_isolation.provisioning.postgres.background import Background
 from pytest_ssot_isolation.provisioning.postgres.in_place import InPlaceServer
 from pytest_ssot_isolation.provisioning.postgres.programs import OLDEST
 from pytest_ssot_isolation.provisioning.postgres.server import PostgresServer
+from pytest_ssot_isolation.provisioning.secret_text import hide_passwords
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -36,7 +37,7 @@ class Dsn:
             NotATestDatabase: Nobody marked the database as one that tests may write to.
             ServerFailed: It does not answer, refuses the role, is too old, or the role may do too little.
         """
-        place = Address.parse(wanted.dsn or "")
+        place = _parse(wanted)
         background = Background()
         try:
             seen = background.run(_look(place, wanted))
@@ -44,6 +45,15 @@ class Dsn:
             background.close()
         kind = PostgresServer if seen.may_create_databases else InPlaceServer
         return kind(admin_dsn=place.url(), version=seen.version, way=self.way, wanted=wanted)
+
+
+def _parse(wanted: Wanted) -> Address:
+    try:
+        return Address.parse(wanted.dsn or "")
+    except DatabaseUnusable as error:
+        told = str(error)
+    # Anew: the first one's traceback leads to the DSN's parts, which a report of all variables would show.
+    raise DatabaseUnusable(told)
 
 
 @dataclass(frozen=True, slots=True)

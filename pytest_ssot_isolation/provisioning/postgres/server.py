@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from pytest_ssot_isolation.errors import Attempt, DatabaseUnusable, IsolationError, ServerFailed
 from pytest_ssot_isolation.provisioning.breaker import Breaker
 from pytest_ssot_isolation.provisioning.postgres import strangers, templates
-from pytest_ssot_isolation.provisioning.postgres.address import Address, hide_passwords
+from pytest_ssot_isolation.provisioning.postgres.address import Address
 from pytest_ssot_isolation.provisioning.postgres.background import Background
 from pytest_ssot_isolation.provisioning.postgres.database import Leftover, PostgresDatabase, Schema
 from pytest_ssot_isolation.provisioning.postgres.roles import Roles
 from pytest_ssot_isolation.provisioning.postgres.slot import Slot, connect
 from pytest_ssot_isolation.provisioning.postgres.templates import Template
+from pytest_ssot_isolation.provisioning.secret_text import hide_passwords
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -172,8 +173,8 @@ class PostgresServer:
             raise DatabaseUnusable(
                 f"PostgreSQL {self.version} ({self.way}) refused what the tests' database needs:\n"
                 f"  {hide_passwords(str(error))}\n"
-                f"{_REMEDIES.get(error.sqlstate, 'See the cause above.')}"
-            ) from error
+                f"{_REMEDIES.get(error.sqlstate, 'Give a role that may, or leave the DSN out.')}"
+            ) from None  # The driver's frames hold the statement, and it may hold a password.
 
     async def _why_lost(self, error: BaseException) -> str:
         place = f"PostgreSQL {self.version} ({self.way}) at {self._admin.host}:{self._admin.port}"

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_ssot_isolation.errors import DatabaseUnusable
 from pytest_ssot_isolation.provisioning.postgres import catalogue
-from pytest_ssot_isolation.provisioning.postgres.address import Address, hide_passwords
+from pytest_ssot_isolation.provisioning.postgres.address import Address
 from pytest_ssot_isolation.provisioning.postgres.database import Leftover
+from pytest_ssot_isolation.provisioning.secret_text import hide_passwords
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -166,12 +167,13 @@ class Slot:
         """Run a script as the owner."""
         import asyncpg
 
+        __tracebackhide__ = True  # A script may hold a password; what failed in it is told by file and line.
         script, origin = read_script(sql_or_path)
         connection = await self._connect(self.owner)
         try:
             await asyncio.wait_for(connection.execute(script), self._timeouts.statement)
         except asyncpg.PostgresError as error:
-            raise DatabaseUnusable(_failed(error, script, origin, self.name)) from error
+            raise DatabaseUnusable(_failed(error, script, origin, self.name)) from None
         except TimeoutError:
             raise DatabaseUnusable(
                 f"{origin} did not end within {self._timeouts.statement:g} s in the database {self.name}.\n"
