@@ -388,10 +388,13 @@ class Hunt:
         struck = rng.sample(users, k=rng.randint(1, max(1, len(users) - 1)))
         calls = [call for call in script.program.calls if call.stage == 0 and call.user in struck]
         chosen = rng.sample(calls, k=min(len(calls), rng.choice((1, 2, 1 + len(calls) // 3))))
-        return [
-            Fault(call.id, rng.choice(kinds), rng.randint(1, max(1, self.tally.steps.get(call.operation, 3))))
-            for call in chosen
-        ]
+        return [Fault(call.id, rng.choice(kinds), self._step_of(call, rng)) for call in chosen]
+
+    def _step_of(self, call: Call, rng: random.Random) -> int:
+        # The same operation is long where it has to connect first, and short later on: a step drawn from the
+        # longest alone would seldom be one that the short ones have.
+        lengths = sorted(self.tally.steps.get(call.operation, {3}))
+        return rng.randint(1, rng.choice(lengths))
 
     def _remember(self, example: Example) -> None:
         self._past[example.script.serial] = example

@@ -85,7 +85,7 @@ def test_what_is_another_users_is_a_leak(leftover: Leftover, path: str) -> None:
 )
 def test_what_is_merely_untidy_is_a_hint(leftover: Leftover) -> None:
     assert judged(leftover) == [
-        ("hint", leftover.kind + (" statement_timeout" if leftover.value else ""), "alice", "bob")
+        ("hint", leftover.kind + (" statement_timeout" if leftover.kind == "setting" else ""), "alice", "bob")
     ]
 
 

@@ -30,13 +30,22 @@ class Drafts:
         self._idle: list[Connection] = []
 
     async def _command(self, *words: str) -> Any:
-        connection = self._idle.pop() if self._idle else Connection(port=self._port, decode_responses=True)
+        connection = self._idle.pop() if self._idle else self._new()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             await connection.send_command(*words)
             return await connection.read_response(disconnect_on_error=self.closes_on_error)
         finally:
             self._idle.append(connection)
+
+    async def warm_up(self) -> None:
+        """Connect before the first request comes."""
+        for connection in (self._new(), self._new()):
+            await connection.connect()  # type: ignore[no-untyped-call]
+            self._idle.append(connection)
+
+    def _new(self) -> Connection:
+        return Connection(port=self._port, decode_responses=True)
 
     async def put(self, user: str, title: str, text: str) -> None:
         await self._command("HSET", f"drafts:{user}", title, text)
@@ -59,6 +68,7 @@ def drafts(kind: type[Drafts]) -> Callable[[RedisDatabase], Any]:
         @asynccontextmanager
         async def world() -> AsyncIterator[Drafts]:
             made = kind(database.port)
+            await made.warm_up()
             try:
                 yield made
             finally:
