@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.errors import IsolationError as IsolationError
     from pytest_ssot_isolation.errors import LeakFound as LeakFound
     from pytest_ssot_isolation.errors import MissingContext as MissingContext
+    from pytest_ssot_isolation.errors import MutationUnusable as MutationUnusable
     from pytest_ssot_isolation.errors import NoServer as NoServer
     from pytest_ssot_isolation.errors import NotATestDatabase as NotATestDatabase
     from pytest_ssot_isolation.errors import ProtectionRefused as ProtectionRefused
@@ -76,6 +77,7 @@ _HOMES: Final = {
         "IsolationError",
         "LeakFound",
         "MissingContext",
+        "MutationUnusable",
         "NoServer",
         "NotATestDatabase",
         "ProtectionRefused",
@@ -129,6 +131,7 @@ __all__ = [
     "IsolationError",
     "LeakFound",
     "MissingContext",
+    "MutationUnusable",
     "NoServer",
     "NotATestDatabase",
     "ProtectionRefused",

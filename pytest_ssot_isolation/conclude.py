@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_ssot_isolation.model.report import Report
@@ -11,7 +12,9 @@ from pytest_ssot_isolation.model.verdict import Finding, Verdict
 if TYPE_CHECKING:
     from pytest_ssot_isolation.engine.ask import Ask
     from pytest_ssot_isolation.engine.search import Hunt
+    from pytest_ssot_isolation.model.mutants import Mutants
 
+NEVER_CALLED = "it was never called"
 SEVERITIES = {"hint": 1, "low": 2, "leak": 3}
 
 UNEQUAL = (
@@ -72,7 +75,7 @@ def _never_succeeded(hunt: Hunt, ask: Ask) -> Iterable[tuple[str, str]]:
         for name, operation in ask.operations[cls].items():
             key = (cls.__name__, name)
             if not operation.may_fail and not hunt.tally.succeeded[key]:
-                yield f"{cls.__name__}.{name}", hunt.tally.first_error.get(key, "it was never called")
+                yield f"{cls.__name__}.{name}", hunt.tally.first_error.get(key, NEVER_CALLED)
 
 
 def _reasons(hunt: Hunt, ask: Ask, never: list[tuple[str, str]]) -> Iterable[str]:
@@ -115,3 +118,47 @@ def _notes(hunt: Hunt, ask: Ask, eager: bool, replayed: bool) -> Iterable[str]:
     yield from tally.notes
     for name, reason in hunt.bench.silent.items():
         yield f"the oracle {name} had nothing to say: {reason}"
+
+
+def weakened_verdict(hunt: Hunt, clean: Hunt, ask: Ask) -> tuple[str, str]:
+    """Say what the check of a weakened application came to, beside the check of the application itself.
+
+    Args:
+        hunt: The hunt in the weakened application.
+        clean: The hunt in the application itself.
+        ask: What was asked of the former.
+
+    Returns:
+        The oracle and the operation that told of a leak, or why the application could not be checked; both
+        empty where it could, and nothing was found.
+    """
+    told = {finding.key for finding in clean.findings}
+    for finding in hunt.findings:
+        if not finding.accepted and SEVERITIES[finding.severity] >= ask.fail_on and finding.key not in told:
+            return f"{finding.oracle} in {finding.operation}" if finding.operation else finding.oracle, ""
+    known = {name for name, _ in _never_succeeded(clean, ask)}
+    for name, error in _never_succeeded(hunt, ask):
+        if name not in known and error != NEVER_CALLED:
+            return "", f"{name} never succeeded any more: {error}"
+    return "", ""
+
+
+def with_mutants(report: Report, mutants: Mutants) -> Report:
+    """Add what the weakened guards came to: a clean check that noticed none of them is not called clean."""
+    report = replace(report, mutants=mutants, notes=(*report.notes, *_on_mutants(mutants)))
+    if mutants.killed:
+        return report
+    if mutants.survived:
+        reason = (
+            f"none of the {len(mutants.survived)} guards that were weakened was noticed, so a real leak might not be "
+            "either. Let the surface also read and change what others made: observed() ids, keys(), and an operation "
+            "that reads back what was written"
+        )
+    else:
+        reason = "mutate= was asked for, and no guard that could be weakened was executed"
+    return replace(report, verdict=Verdict.INCONCLUSIVE, reasons=(*report.reasons, reason))
+
+
+def _on_mutants(mutants: Mutants) -> Iterable[str]:
+    for text in mutants.absent:
+        yield f"mutate found nothing to weaken: {text}"

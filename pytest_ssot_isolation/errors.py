@@ -45,6 +45,17 @@ class ReplayMismatch(IsolationError):
         )
 
 
+class MutationUnusable(IsolationError, ValueError):
+    """Guards of the application cannot be weakened here; the text says what is missing."""
+
+    @classmethod
+    def without_sqlglot(cls) -> MutationUnusable:
+        return cls(
+            "mutate='drop_where' and mutate='set_local' read the application's SQL with sqlglot, which is not "
+            'installed.\nTo fix this, install it: pip install "pytest-ssot-isolation[mutate]", or name other guards.'
+        )
+
+
 class LeakFound(AssertionError, IsolationError):
     """One user saw, changed or disturbed another's things.
 

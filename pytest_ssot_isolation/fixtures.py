@@ -51,6 +51,7 @@ def isolation_of(item: pytest.Item) -> Isolation:
         record=item.stash.setdefault(options.REPORT, []).append,
         blocked=lambda: _asks_for_blocked(_databases_of(item)),
         gone=lambda: _awaits_end(_databases_of(item)),
+        databases=lambda: _databases_of(item),
         share=_share_of_budget(item.session, config.stash[options.SETTINGS]),
         known=config.stash.get(options.KNOWN, None),
         extensions=lambda: _extensions_of(config),

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.engine.hygiene.watch import Watch
     from pytest_ssot_isolation.engine.record import Recording
     from pytest_ssot_isolation.engine.search import Hunt
+    from pytest_ssot_isolation.mutation.guards import Reach
+    from pytest_ssot_isolation.mutation.self_test import SelfTest, Trial
     from pytest_ssot_isolation.options import Settings
     from pytest_ssot_isolation.surfaces.base import Surface
 
@@ -57,6 +60,7 @@ class Isolation:
         share: Seconds of the run's budget that one check may take; None for the profile's own.
         known: Findings that are accepted; none by default.
         extensions: Gives the oracles and surfaces of other plugins.
+        databases: Gives the databases of the test, whose row security may be weakened.
     """
 
     def __init__(
@@ -73,7 +77,9 @@ class Isolation:
         share: float | None = None,
         known: KnownFindings | None = None,
         extensions: Callable[[], Extensions] = Extensions,
+        databases: Callable[[], Sequence[Any]] = tuple,
     ) -> None:
+        self._databases = databases
         self._known = known if known is not None else KnownFindings()
         self._extensions = extensions
         self._watch: Watch | None = None
@@ -127,7 +133,9 @@ class Isolation:
             tenants: How many tenants, or their ids.
             world_scope: ``"example"`` (default), or ``"check"`` for one world for all runs.
             stop_at_first: End at the first finding.
-            mutate: Guards to weaken one at a time, to learn whether the check would notice.
+            mutate: Guards to weaken one at a time, once the check is clean, to learn whether it would notice:
+                ``"drop_where"``, ``"set_local"``, ``"force_rls"``, ``"cache_key"``, ``"contextvar_reset"``, or
+                ``"all"``. Half of the budget is theirs.
             seed: Fixes everything that is drawn.
             progress: Told after each example: examples so far, findings so far.
 
@@ -177,21 +185,65 @@ class Isolation:
         began = time.monotonic()
         ask = self._ask(asked)
         store = Store(self._folder(), self._test_id)
-        hunt = self._hunt(ask, asked, world, progress, store.keep, store.known(ask.surfaces))
         replay = asked.replay or self._settings.replay
+        test = self._self_test(asked) if replay is None else None
+        if test is not None and ask.examples is None:
+            ask = replace(ask, seconds=ask.seconds / 2)  # The other half is for the weakened application.
+        hunt = self._hunt(ask, asked, world, progress, store.keep, store.known(ask.surfaces), test)
         if replay is not None:
             return self._replayed(replay, hunt, ask, began)
-        with Host() as host:
+        with Host() as host, test.recording() if test is not None else nullcontext():
             host.run(hunt.run())
             eager = host.loop.saw_eager_tasks
-        from pytest_ssot_isolation.conclude import conclude
+        from pytest_ssot_isolation.conclude import conclude, with_mutants
 
-        return conclude(hunt, ask, test=self._test_id, seconds=time.monotonic() - began, eager=eager)
+        report = conclude(hunt, ask, test=self._test_id, seconds=time.monotonic() - began, eager=eager)
+        if test is None or report.verdict is not Verdict.CLEAN:
+            return report
+        mutants = test.run(
+            lambda seconds, reach: self._try(asked, ask, world, test, hunt, seconds, reach), ask.seconds
+        )
+        return replace(with_mutants(report, mutants), seconds=time.monotonic() - began)
+
+    # -- the self-test -------------------------------------------------------------------------------
+
+    def _self_test(self, asked: Parameters) -> SelfTest | None:
+        if not asked.mutate:
+            return None
+        from pytest_ssot_isolation.mutation.self_test import prepare
+
+        return prepare(asked.mutate, self._databases(), self._settings.packages)
+
+    def _try(
+        self, asked: Parameters, ask: Ask, world: Callable[[], Any] | None, test: SelfTest, clean: Hunt,
+        seconds: float, reach: Reach,
+    ) -> Trial:  # fmt: skip
+        """Check an application of which one guard is weakened, with the programs that the check itself had."""
+        from pytest_ssot_isolation.conclude import weakened_verdict
+        from pytest_ssot_isolation.engine.host import Host
+        from pytest_ssot_isolation.mutation.self_test import UNREACHED, Trial
+
+        def progress(examples: int, findings: int) -> None:
+            if not reach.count and examples >= UNREACHED:
+                hunt.budget.end()
+
+        most = ask.examples if ask.examples is not None else ask.most_examples
+        short = replace(
+            ask, examples=None, most_examples=most, seconds=seconds, stop_at_first=True, only_whether=True
+        )
+        hunt = self._hunt(short, asked, world, progress, lambda recording, told: "", (), test)
+        try:
+            with Host() as host:
+                host.run(hunt.run())
+        except SurfaceError as error:
+            return Trial(trouble=str(error).partition("\n")[0], examples=hunt.tally.examples)
+        by, trouble = weakened_verdict(hunt, clean, short)
+        return Trial(by=by, trouble=trouble, examples=hunt.tally.examples)
 
     def _hunt(
         self, ask: Ask, asked: Parameters, world: Callable[[], Any] | None,
         progress: Callable[[int, int], None], keep: Callable[[Recording, Sequence[str]], str],
-        known: Sequence[Recording],
+        known: Sequence[Recording], test: SelfTest | None = None,
     ) -> Hunt:  # fmt: skip
         from pytest_ssot_isolation.engine.judge import Bench
         from pytest_ssot_isolation.engine.run import Terms
@@ -208,9 +260,10 @@ class Isolation:
             declared=asked.declared,
             further=self._extensions().oracles,
         )
-        starts = Starts(
-            world, asked.reset, tuple(self._resets()), asked.world_scope, ways_into_the_world(ask.surfaces)
-        )
+        within = ways_into_the_world(ask.surfaces)
+        if test is not None:
+            within = (*within, test.stage.around)
+        starts = Starts(world, asked.reset, tuple(self._resets()), asked.world_scope, within)
         terms = Terms(
             mint=mint,
             boundary=ask.boundary,
@@ -218,6 +271,7 @@ class Isolation:
             gone=self._gone(),
             watch=self._watched(),
             in_common="aliasing" in ask.oracles,
+            acting=test.stage.roster.take if test is not None else None,
         )
         return Hunt(
             ask, terms, starts, bench, keep=keep, known=known, progress=progress,

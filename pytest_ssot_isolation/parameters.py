@@ -113,12 +113,6 @@ def read(
         )
     values["faults"] = _names(values, "faults", FAULTS, everything="all")
     values["mutate"] = _names(values, "mutate", MUTATIONS, everything="all")
-    if values["mutate"]:
-        raise SurfaceError(
-            f"mutate={values['mutate']!r} is not in this version: no guard would be weakened, and the check would "
-            "say nothing of what it would notice.\n"
-            "To fix this, leave mutate out."
-        )
     _one_of(values, "boundary", ("user", "tenant"))
     _one_of(values, "world_scope", ("example", "check"))
     ids = values.get("ids", "hostile")

@@ -50,7 +50,9 @@ MAP = {
     "known_findings": room(),
     "hookspecs": room(),
     "fixtures": room("options", inside="extensions harness generation provisioning"),
-    "harness": room("parameters extensions known_findings", inside=f"options conclude report {FOLDERS}"),
+    "harness": room(
+        "parameters extensions known_findings", inside=f"options conclude report mutation {FOLDERS}"
+    ),
     "parameters": room("surfaces extensions", inside="engine oracles"),
     "conclude": room(inside=ENGINE),
     "proof": room("options", inside="report audit"),
@@ -65,6 +67,7 @@ MAP = {
     "generation": room("surfaces"),
     "engine": room("surfaces generation oracles"),
     "oracles": room(),
+    "mutation": room(),
     "audit": room(),
     "report": room(),
 }

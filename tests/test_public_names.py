@@ -16,7 +16,7 @@ NAMES = tuple(
     AuditError BadExtension BadKnownFindings Busy CutShort DatabaseUnusable Deadlock DemoUnusable
     EngineForked EngineInUse InconclusiveCheck
     InvalidContext
-    InvalidSecret InvalidTimeout IsolationError LeakFound MissingContext NoServer NotATestDatabase
+    InvalidSecret InvalidTimeout IsolationError LeakFound MissingContext MutationUnusable NoServer NotATestDatabase
     ProtectionRefused Refused ReplayMismatch ServerError ServerFailed ServerGivenUp Stuck SurfaceError
     ConnectionMetrics DatabaseTimeoutConfig Finding Report Surface UserExecutionContext Verdict
     WebSocketClosed WebSurface

@@ -41,6 +41,7 @@ class Ask:
         seed: Fixes everything that is drawn.
         fail_on: The least severity that fails: 1 hint, 2 low, 3 leak.
         together: Every user makes one call, all at the same time: an ordinary test of several users.
+        only_whether: Findings are neither made small nor replayed: it is asked only whether there is one.
     """
 
     surfaces: tuple[type[Surface[Any]], ...]
@@ -59,6 +60,7 @@ class Ask:
     seed: int = 0
     fail_on: int = 3
     together: bool = False
+    only_whether: bool = False
 
     @property
     def compares(self) -> bool:
@@ -118,6 +120,10 @@ class Budget:
         if self._ask.examples is None:
             rest = AFTER_FINDING * self._ask.seconds
             self._until = min(self._until, time.monotonic() + rest)
+
+    def end(self) -> None:
+        """No further example."""
+        self._until = self._began
 
     def extend(self, seconds: float) -> None:
         """Time that was spent on something that the budget is not for, such as a reduction."""

@@ -53,6 +53,8 @@ class Attempts:
         """
         nonce = self._nonces.fresh()
         cast = script.plan.cast(nonce)
+        if self.terms.acting is not None:
+            self.terms.acting(cast.contexts)
         async with self._starts.fresh() as world:
             ordered = Faults(faults, self.terms.gone)
             run = Run(script, cast, world, self.terms, chooser, ordered, stand_ins, sites=sites)

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from pytest_ssot_isolation.engine.in_common import held_in_common
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
 from pytest_ssot_isolation.errors import Busy, BusyStep, CutShort
 from pytest_ssot_isolation.generation.planting import Spotted
-from pytest_ssot_isolation.model.context import CURRENT
+from pytest_ssot_isolation.model.context import CURRENT, UserExecutionContext
 from pytest_ssot_isolation.model.history import Bound, History, InCommon, Observation, Outcome, Trouble
 from pytest_ssot_isolation.model.payload import as_seen, succeeded
 from pytest_ssot_isolation.model.program import Call, Operation
@@ -52,6 +52,7 @@ class Terms:
         most_steps: Steps after which a run is given up.
         watch: Looks at connections when they change hands.
         in_common: Whether the objects of all users are compared at the end of a run.
+        acting: Told who takes part in each run, before it begins.
     """
 
     mint: Mint
@@ -62,6 +63,7 @@ class Terms:
     most_steps: int = 20_000
     watch: Watch = field(default_factory=Watch)
     in_common: bool = False
+    acting: Callable[[Sequence[UserExecutionContext]], None] | None = None
 
 
 @dataclass(slots=True)

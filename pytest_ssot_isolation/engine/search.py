@@ -412,7 +412,7 @@ class Hunt:
             return
         self._told.add(key)
         began = time.monotonic()
-        told = self._accepts(await self._teller.tell(seen))
+        told = self._accepts(seen.finding if self.ask.only_whether else await self._teller.tell(seen))
         self.findings.append(told)
         self.budget.extend(time.monotonic() - began)
         if seen.finding.severity == "leak" and not told.accepted:
@@ -423,7 +423,10 @@ class Hunt:
         key = ("expectation", *unmet.place)
         if key not in self._told:
             self._told.add(key)
-            finding, error = await self._teller.expectation(example, unmet)
+            if self.ask.only_whether:
+                finding, error = Finding(oracle="expectation", explanation=str(unmet)), unmet.error
+            else:
+                finding, error = await self._teller.expectation(example, unmet)
             self.findings.append(finding)
             self.unmet.append(error)
             self.budget.found()
@@ -437,6 +440,9 @@ class Hunt:
             if key in told or self._is_over():
                 continue
             told.add(key)
+            if self.ask.only_whether:
+                self.findings.append(self._accepts(finding))
+                continue
             joined = await self._with_the_earlier(seen)
             finding = await self._teller.tell(joined or seen, reduce=joined is not None)
             self.findings.append(self._accepts(finding))

@@ -6,29 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_ssot_isolation.model.mutants import Mutants
 from pytest_ssot_isolation.model.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutants:
-    """Guards that were weakened to learn whether the check would notice.
-
-    Attributes:
-        killed: Names of weakened guards that the check noticed.
-        survived: Names of weakened guards that it did not notice.
-    """
-
-    killed: tuple[str, ...] = ()
-    survived: tuple[str, ...] = ()
-
-    @property
-    def score(self) -> float:
-        """Share of the weakened guards that was noticed, 0 to 1; 0 where none was tried."""
-        tried = len(self.killed) + len(self.survived)
-        return len(self.killed) / tried if tried else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +62,7 @@ class Report:
         plain = asdict(self)
         plain["verdict"] = self.verdict.value
         plain["facts"] = dict(self.facts)
+        plain["mutants"] = self.mutants.to_plain() if self.mutants is not None else None
         return plain
 
     @classmethod
@@ -100,5 +83,5 @@ class Report:
         for name in ("never_called", "refused_ids", "reasons", "notes", "oracles"):
             values[name] = tuple(values.get(name, ()))
         if values.get("mutants"):
-            values["mutants"] = Mutants(**{k: tuple(v) for k, v in values["mutants"].items()})
+            values["mutants"] = Mutants.from_plain(values["mutants"])
         return cls(**values)

@@ -8,11 +8,13 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_ssot_isolation.model.mutants import KILLED
 from pytest_ssot_isolation.model.verdict import Verdict
 from pytest_ssot_isolation.report.columns import printable, readable, short, table
 from pytest_ssot_isolation.report.lookalikes import difference, spelled
 
 if TYPE_CHECKING:
+    from pytest_ssot_isolation.model.mutants import Mutants
     from pytest_ssot_isolation.model.report import Report
     from pytest_ssot_isolation.model.story import Story
     from pytest_ssot_isolation.model.verdict import Finding
@@ -218,6 +220,9 @@ def _figures(report: Report) -> str:
     ]
     if report.controls:
         said.append(f"{_counted(report.controls, 'owner')} saw an own secret again")
+    if report.mutants is not None:
+        tried = len(report.mutants.killed) + len(report.mutants.survived)
+        said.append(f"{len(report.mutants.killed)} of {_counted(tried, 'weakened guard')} noticed")
     if report.oracles:
         said.append("judged by " + ", ".join(report.oracles))
     if report.seed:
@@ -233,13 +238,19 @@ def _closing(report: Report, width: int, *, told: bool) -> Iterable[str]:
     if not told:
         yield from _labelled("checked", f"{report.subject}: {_figures(report)}", width)
     if report.mutants is not None:
-        killed, survived = report.mutants.killed, report.mutants.survived
-        text = f"{len(killed)} of {len(killed) + len(survived)} weakened guards were noticed"
-        if survived:
-            text += f"; not noticed: {', '.join(survived)}"
-        yield from _labelled("mutants", text, width)
+        yield from _mutants(report.mutants, width)
     for note in report.notes:
         yield from _labelled("note", readable(note), width)
+
+
+def _mutants(mutants: Mutants, width: int) -> Iterable[str]:
+    killed, survived = len(mutants.killed), len(mutants.survived)
+    score = f"{killed} of {_counted(killed + survived, 'weakened guard')} noticed ({mutants.score:.0%})"
+    yield from _labelled("mutants", score, width)
+    for one in mutants.mutants:
+        told = f" ({one.reason})" if one.reason else ""
+        if one.outcome != KILLED:
+            yield from _labelled("", f"{one.outcome}: {printable(one.name)}{printable(told)}", width)
 
 
 def _summed(report: Report, width: int) -> Iterable[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
 import pytest
 
-from pytest_ssot_isolation import Surface, SurfaceError, keys, observed, operation, secrets
+from pytest_ssot_isolation import MutationUnusable, Surface, SurfaceError, keys, observed, operation, secrets
 
 
 def says(error: pytest.ExceptionInfo[BaseException], *parts: str) -> None:
@@ -73,14 +74,14 @@ def test_a_secret_addressed_to_something_that_is_no_user() -> None:
     says(error, "Bad.send: the secret 'text' is addressed to 'to'", "other_user()")
 
 
-@pytest.mark.parametrize("guards", [("drop_where",), "set_local", "all"])
-def test_guards_that_this_version_cannot_weaken_are_refused_and_never_passed_over(
-    harness: Any, notes: Any, guards: Any
+def test_sql_that_cannot_be_read_for_want_of_a_library_is_told_with_the_extra(
+    harness: Any, notes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SurfaceError) as error:
-        harness().check(notes, world=dict, mutate=guards)
+    monkeypatch.setitem(sys.modules, "sqlglot", None)
+    with pytest.raises(MutationUnusable) as error:
+        harness().check(notes, world=dict, mutate="drop_where")
 
-    says(error, "mutate=(", "is not in this version", "leave mutate out")
+    says(error, "sqlglot", 'pip install "pytest-ssot-isolation[mutate]"')
 
 
 def test_a_guard_that_no_version_knows_is_told_by_its_name(harness: Any, notes: Any) -> None:

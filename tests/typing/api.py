@@ -50,6 +50,10 @@ def a_check_gives_a_report(isolation: Isolation) -> None:
     assert_type(report, Report)
     assert_type(report.verdict, Verdict)
     assert_type(report.findings, tuple[Finding, ...])
+    weakened = isolation.check(Notes, world=App, mutate=("drop_where", "cache_key")).mutants
+    if weakened is not None:
+        assert_type(weakened.killed, tuple[str, ...])
+        assert_type(weakened.score, float)
 
 
 def a_leak_carries_its_report(error: LeakFound) -> None:

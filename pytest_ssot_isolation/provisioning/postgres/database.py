@@ -129,6 +129,17 @@ class PostgresDatabase:
         __tracebackhide__ = True
         self.server.run(self._open.apply(sql_or_path))
 
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows that a question of the owner's gives.
+
+        Args:
+            query: One statement.
+
+        Raises:
+            DatabaseUnusable: It failed.
+        """
+        return self.server.run(self._open.ask(query))
+
     async def apply_async(self, sql_or_path: str | Path) -> None:
         """Do what ``apply`` does, without holding up the caller's loop."""
         __tracebackhide__ = True

@@ -182,6 +182,19 @@ class Slot:
         finally:
             await connection.close(timeout=self._timeouts.stop)
 
+    async def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Run a question as the owner and return its rows."""
+        import asyncpg
+
+        connection = await self._connect(self.owner)
+        try:
+            rows = await asyncio.wait_for(connection.fetch(query), self._timeouts.statement)
+        except asyncpg.PostgresError as error:
+            raise DatabaseUnusable(_failed(error, query, "The question", self.name)) from error
+        finally:
+            await connection.close(timeout=self._timeouts.stop)
+        return [tuple(row) for row in rows]
+
     async def add_user(self, key: str, settings: Mapping[str, str]) -> Address:
         """Make a login role that carries these settings."""
         name = self._roles.prefix + hashlib.sha256(f"{self.name} {key}".encode()).hexdigest()[:14]
