@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from pytest_ssot_isolation.audit import names
+from pytest_ssot_isolation.audit import names, sources
 from pytest_ssot_isolation.audit.sources import Source, children
 from pytest_ssot_isolation.audit.writes import walk
 
@@ -195,10 +196,24 @@ class Program:
 
     def _see_uses(self, source: Source) -> None:
         """Tell functions that are used while modules are imported from those used later."""
-        for node, is_late in _loads(source.tree.body, False):
+        for node, is_late in _loads(source.tree.body):
+            if (node.id if isinstance(node, ast.Name) else node.attr) not in self._may_be_functions:
+                continue  # Most names are of something else, and following each takes long.
             name = self._canonical(self._full(names.dotted(node, source), source))
             if name in self.functions:
                 (self._called_later if is_late else self._called_on_import).add(name)
+
+    @cached_property
+    def _may_be_functions(self) -> frozenset[str]:
+        """Last parts of the names that functions have, and of those that imports give to anything."""
+        own = {name.rpartition(".")[2] for name in self.functions}
+        renamed = {
+            local
+            for source in self._by_module.values()
+            for local, full in source.imported.items()
+            if full.rpartition(".")[2] != local
+        }
+        return frozenset(own | renamed)
 
     def _see_users(self, one: Class) -> None:
         if any(base.rpartition(".")[2] in ("Exception", "BaseException", "ValueError") for base in one.bases):
@@ -278,6 +293,8 @@ def _bases(node: ast.ClassDef) -> list[ast.expr]:
 
 
 def _inner_functions(function: Function) -> Iterator[Function]:
+    if not any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) for node in walk(function)[1:]):
+        return
     queue: list[ast.AST] = list(function.body)
     for node in queue:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -286,18 +303,25 @@ def _inner_functions(function: Function) -> Iterator[Function]:
             queue.extend(children(node))
 
 
-def _loads(body: Sequence[ast.AST], is_late: bool) -> Iterator[tuple[ast.expr, bool]]:
+def _loads(body: Sequence[ast.AST]) -> Iterator[tuple[ast.Name | ast.Attribute, bool]]:
     """Every name and attribute that code reads, and whether that is after the import."""
-    for node in body:
+    queue: list[ast.AST] = list(body)
+    for node in queue:
+        late: Iterable[ast.AST] = ()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from _loads([*node.decorator_list, *node.args.defaults], is_late)
-            yield from _loads(node.body, True)
+            at_once = [*node.decorator_list, *node.args.defaults]
+            queue += at_once
+            early = {id(one) for root in at_once for one in sources.walk(root)}
+            late = (one for one in walk(node) if id(one) not in early)
         elif isinstance(node, ast.Lambda):
-            yield from _loads([node.body], True)
+            late = sources.walk(node.body)
         else:
             if isinstance(node, (ast.Name, ast.Attribute)):
-                yield node, is_late
-            yield from _loads(children(node), is_late)
+                yield node, False
+            queue += children(node)
+        for one in late:
+            if isinstance(one, (ast.Name, ast.Attribute)):
+                yield one, True
 
 
 def _stores_a_user(method: Function) -> bool:

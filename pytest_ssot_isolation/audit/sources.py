@@ -9,18 +9,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Final
 
 from pytest_ssot_isolation.errors import AuditError
+
+_NO_NODE: Final = frozenset(
+    {str, int, float, complex, bytes, bool, type(None), type(...), ast.Load, ast.Store, ast.Del}
+)
+"""What stands in a node's fields besides nodes and lists, and the contexts, which say nothing here."""
 
 
 def walk(root: ast.AST) -> tuple[ast.AST, ...]:
     """Every node below one, itself first, as `ast.walk` gives them but for ``Load()`` and its like.
 
-    Reading a large package is walking for the most part, and this takes a third of the time.
+    Reading a large package is walking for the most part, and this takes a fifth of the time.
     """
     found = [root]
     for node in found:
-        found += children(node)
+        # `children`, written out: a call for each node would cost as much as what it does.
+        for value in vars(node).values():
+            kind = type(value)
+            if kind is list:
+                found += _nodes_in(value) if None in value or (value and type(value[0]) is str) else value
+            elif kind not in _NO_NODE:
+                found.append(value)
     return tuple(found)
 
 
@@ -29,10 +41,15 @@ def children(node: ast.AST) -> list[ast.AST]:
     found: list[ast.AST] = []
     for value in vars(node).values():
         if type(value) is list:
-            found += [one for one in value if isinstance(one, ast.AST)]
-        elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
+            found += _nodes_in(value)
+        elif type(value) not in _NO_NODE:
             found.append(value)
     return found
+
+
+def _nodes_in(values: list[Any]) -> list[ast.AST]:
+    """Without names, as `global` has them, and without the gaps of `{**other}` and of defaults."""
+    return [one for one in values if isinstance(one, ast.AST)]
 
 
 @dataclass(frozen=True, kw_only=True)
