@@ -1,4 +1,4 @@
-"""What other plugins and conftests add through our hooks: oracles and surfaces, by name."""
+"""What other plugins and conftests add through our hooks: oracles, surfaces and kinds of values, by name."""
 
 from __future__ import annotations
 
@@ -107,6 +107,50 @@ class Extensions:
             f"There is no surface named {name!r}; those that plugins offer: {there}.\n"
             "To fix this, pass the class itself, or return it from the hook pytest_ssot_surfaces."
         )
+
+
+def add_value_kinds(config: pytest.Config) -> None:
+    """Ask the hook for kinds of values, try each once, and let ``secrets()`` know them until the run ends.
+
+    Raises:
+        BadExtension: What the hook gave cannot be used.
+    """
+    hook = config.hook.pytest_ssot_value_kinds
+    if not hook.get_hookimpls():
+        return
+    from pytest_ssot_isolation.model.canary import Mint
+    from pytest_ssot_isolation.model.value_kinds import ADDED, ValueKind
+
+    config.add_cleanup(ADDED.clear)
+    mint = Mint(b"a kind is tried")
+    for kind in _given(hook(config=config), "pytest_ssot_value_kinds"):
+        if not (isinstance(kind, ValueKind) and kind.name.isidentifier() and callable(kind.make)):
+            raise BadExtension(
+                f"pytest_ssot_value_kinds gave {kind!r}, which is no kind of value.\n"
+                "To fix this, give ValueKind(name, make) with a name that is an identifier and a function of a text."
+            )
+        try:
+            mint.mint(1, 1, kind.name)
+        except ValueError:
+            ADDED[kind.name] = kind
+        else:
+            raise BadExtension(
+                f"pytest_ssot_value_kinds gave a second kind named {kind.name!r}.\n"
+                "To fix this, give it another name."
+            )
+        try:
+            is_found = mint.mint(1, 1, kind.name).occurs_in
+            value = mint.mint(1, 1, kind.name).value
+        except Exception as error:
+            raise BadExtension(
+                f"The kind of value {kind.name!r} could not be made: {type(error).__name__}: {error}\n"
+                "To fix this, mend its make(secret)."
+            ) from error
+        if not is_found(value):
+            raise BadExtension(
+                f"The kind of value {kind.name!r} hides its secret: in {value!r} nobody would find it again.\n"
+                "To fix this, let make(secret) keep the secret in one piece."
+            )
 
 
 def _given(results: Iterable[Any], hook: str) -> Iterable[Any]:

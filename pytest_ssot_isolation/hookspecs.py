@@ -1,4 +1,4 @@
-"""Our own hooks, for a conftest or another plugin: add an oracle, offer a surface, see a finding."""
+"""Our own hooks, for a conftest or another plugin: add an oracle, a surface or a kind of value, see a finding."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_ssot_isolation.model.report import Report
+    from pytest_ssot_isolation.model.value_kinds import ValueKind
     from pytest_ssot_isolation.model.verdict import Finding
 
 
@@ -36,6 +37,22 @@ def pytest_ssot_surfaces(config: pytest.Config) -> Iterable[type]:
 
     Returns:
         Subclasses of `Surface`. ``isolation.check("Notes")`` finds the class of that name here.
+    """
+    raise NotImplementedError
+
+
+@pytest.hookspec
+def pytest_ssot_value_kinds(config: pytest.Config) -> Iterable[ValueKind]:
+    """Return further kinds of values for ``secrets(...)``. Asked once, before the tests are collected.
+
+    A ``conftest.py`` below the folder that pytest is started with is read too late for it.
+
+    Args:
+        config: The run's configuration.
+
+    Returns:
+        Objects ``ValueKind(name, make)``; ``make`` puts a secret text into a value of the kind, such as
+        ``ValueKind("reference", lambda secret: f"REF/{secret}")``.
     """
     raise NotImplementedError
 

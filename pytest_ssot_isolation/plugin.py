@@ -75,6 +75,14 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    if session.config.hook.pytest_ssot_value_kinds.get_hookimpls():
+        from pytest_ssot_isolation import extensions
+
+        extensions.add_value_kinds(session.config)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Any:
     from pytest_ssot_isolation.together import items_of
 

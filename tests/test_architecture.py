@@ -43,7 +43,8 @@ MAP = {
     "__main__": room("cli"),
     "plugin": room(
         "options fixtures",
-        inside="hookspecs gathering known_findings together audit proof report surfaces engine harness provisioning",
+        inside="hookspecs extensions gathering known_findings together audit proof report surfaces engine "
+        "harness provisioning",
     ),
     "options": room("extensions known_findings"),  # Names of types only.
     "extensions": room("surfaces"),  # The name of a type only.

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from pytest_ssot_isolation.errors import InvalidSecret
+from pytest_ssot_isolation.model.value_kinds import ADDED
 
 MAX_USERS = 1 << 20
 """Users one `Mint` tells apart, over all examples of a check."""
@@ -70,7 +71,7 @@ class Canary:
         user: Serial number of its owner within one check.
         slot: Which of the owner's secrets it is, from 0.
         kind: ``str``, ``bytes``, ``int``, ``uuid``, ``decimal``, ``datetime``, ``date``, ``email``, ``url``,
-            ``phone`` or ``dict``.
+            ``phone`` or ``dict``, or the name of one that a plugin adds.
         value: A valid value of its kind.
         weak: Too narrow to be told for sure: seeing it needs a second witness.
         token: The text in the value that names its owner; empty for kinds without any.
@@ -105,6 +106,7 @@ class Shape:
         bits: Width of an int.
         digits: Digits of a decimal, those after the point included.
         places: Digits after the point.
+        make: Makes the value around the token, for kinds that a plugin adds.
     """
 
     kind: str
@@ -114,6 +116,7 @@ class Shape:
     bits: int = 62
     digits: int = 15
     places: int = 2
+    make: Callable[[str], object] | None = None
 
     @classmethod
     def of(
@@ -131,7 +134,7 @@ class Shape:
         Args:
             kind: A type (``str``, ``bytes``, ``int``, ``uuid.UUID``, ``decimal.Decimal``,
                 ``datetime.datetime``, ``datetime.date``, ``dict``) or its name, or ``"email"``, ``"url"``,
-                ``"phone"``.
+                ``"phone"``, or one that a plugin adds.
             max_length: Most characters (bytes for ``bytes``) of the whole value; no limit by default.
             wrap: Text around the secret, with one ``{}`` where it goes.
             bits: 62 (default), 53 (survives JSON numbers) or 31 (weak).
@@ -141,18 +144,21 @@ class Shape:
         Raises:
             InvalidSecret: The kind is unknown or the shape does not fit it.
         """
+        added = ADDED.get(kind) if isinstance(kind, str) else None
         try:
-            name = _NAMES[kind]
+            name = added.name if added is not None else _NAMES[kind]
         except (KeyError, TypeError):
-            raise InvalidSecret.unknown_kind(kind, tuple(_TAKES)) from None
+            raise InvalidSecret.unknown_kind(kind, (*_TAKES, *ADDED)) from None
         given = {"max_length": max_length, "wrap": wrap, "bits": bits, "digits": digits, "places": places}
         for option, value in given.items():
             if value is None:
                 continue
-            if option not in _TAKES[name]:
-                raise InvalidSecret.does_not_fit(name, option, _TAKES[name])
+            if option not in _TAKES.get(name, ()):
+                raise InvalidSecret.does_not_fit(name, option, _TAKES.get(name, ()))
             if option != "wrap" and (not isinstance(value, int) or isinstance(value, bool)):
                 raise InvalidSecret.bad_value(name, option, value, "a whole number is needed")
+        if added is not None:
+            return cls(name, make=added.make)
         if name in _WRAPS:
             return cls._of_text(name, max_length, _WRAPS[name] if wrap is None else wrap)
         if name == "int" and bits is not None and bits not in (62, 53, 31):
@@ -280,6 +286,8 @@ class Mint:
 
     def _maker(self, shape: Shape) -> Callable[[int, int], Any]:
         spread = self._spread
+        if shape.make is not None:
+            return self._token
         match shape.kind:
             case "str" | "bytes" | "email" | "url" | "dict":
                 if shape.room < TOKEN_LENGTH:
@@ -350,6 +358,8 @@ class Mint:
 
 def _dress(shape: Shape) -> Callable[[str], object] | None:
     """Give what puts a text token into a value of its kind, None where the secret is the value."""
+    if shape.make is not None:
+        return shape.make
     if shape.kind == "dict":
         return lambda token: {"secret": token}
     if shape.kind not in _WRAPS:

@@ -1,4 +1,4 @@
-"""Another plugin adds an oracle and a surface, and sees the findings."""
+"""Another plugin adds an oracle, a surface and a kind of value, and sees the findings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 PLUGIN = """
     from pytest_ssot_isolation import Finding, Surface, keys, operation, secrets
+    from pytest_ssot_isolation.model.value_kinds import ValueKind
     from pytest_ssot_isolation.model.verdict import Judgement
 
 
@@ -58,6 +59,10 @@ PLUGIN = """
         return [Notes]
 
 
+    def pytest_ssot_value_kinds(config):
+        return [ValueKind("reference", lambda secret: f"REF/{secret}")]
+
+
     def pytest_ssot_finding(finding, report, config):
         with open(config.rootpath / "heard.txt", "a") as file:
             file.write(f"{report.subject} {finding.oracle} {finding.operation} {len(finding.calls)}\\\\n")
@@ -99,6 +104,59 @@ def test_its_name_may_be_chosen_and_left_out_like_any_other(project: Project) ->
         passed=1
     )
     with_plugin(project, length=9, more=', oracles=("chatty",)').run().assert_outcomes(failed=1)
+
+
+INVOICES = """
+    from pytest_ssot_isolation import Surface, operation, secrets
+
+    class Invoices(Surface):
+        @operation(number=secrets("reference"))
+        async def file(self, number):
+            assert number.startswith("REF/")
+            self.world.setdefault({owner}, []).append(number)
+
+        @operation
+        async def mine(self):
+            return list(self.world.get({owner}, ()))
+
+    def test_invoices(isolation):
+        isolation.check(Invoices, world=dict, examples=4, ids="plain")
+
+    def test_by_hand(canaries, user_context):
+        assert canaries.scan(canaries.mint(user_context, "reference"))[0].owner == user_context
+"""
+
+
+@pytest.mark.parametrize(("owner", "failed"), [("self.user.user_id", 0), ("None", 1)])
+def test_an_added_kind_of_value_is_planted_and_told_again(project: Project, owner: str, failed: int) -> None:
+    result = with_plugin(project, length=1).test(INVOICES.format(owner=owner)).run()
+
+    result.assert_outcomes(passed=2 - failed, failed=failed)
+    if failed:
+        result.stdout.fnmatch_lines(["*LEAK  canary  bob saw what alice wrote, in mine*"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("object()", "which is no kind of value"),
+        ("ValueKind('email', str)", "a second kind named 'email'"),
+        ("ValueKind('digest', lambda secret: secret[:4])", "hides its secret"),
+        ("ValueKind('broken', lambda secret: 1 / 0)", "could not be made: ZeroDivisionError"),
+    ],
+)
+def test_a_kind_of_value_that_cannot_be_used_is_told_before_any_test(
+    project: Project, kind: str, why: str
+) -> None:
+    project.conftest(
+        "from pytest_ssot_isolation.model.value_kinds import ValueKind\n"
+        f"def pytest_ssot_value_kinds(config): return [{kind}]"
+    ).test("def test_it(): pass")
+
+    result = project.run()
+
+    assert why in result.stdout.str() + result.stderr.str()
+    result.assert_outcomes()
 
 
 def test_an_oracle_that_breaks_is_named(project: Project) -> None:
