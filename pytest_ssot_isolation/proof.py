@@ -122,8 +122,21 @@ def _evidence(test: str, seen: Sequence[pytest.TestReport], reports: Sequence[Re
         reason=reason,
         findings=tuple(dict.fromkeys(one.explanation for one in heavy)) if outcome == "failed" else (),
         figures=tuple(Figure(**one["figure"]) for one in carried if "figure" in one),
-        facts={name: str(value) for name, value in seen[-1].user_properties if test.startswith("ssot::")},
+        facts=_facts_of(test, seen, reports),
     )
+
+
+def _facts_of(test: str, seen: Sequence[pytest.TestReport], reports: Sequence[Report]) -> dict[str, str]:
+    """Further figures of one test: what the audit measured, and which weakened guards the checks noticed."""
+    facts = {name: str(value) for name, value in seen[-1].user_properties if test.startswith("ssot::")}
+    weakened = [one.mutants for one in reports if one.mutants is not None]
+    if weakened:
+        killed = [name for one in weakened for name in one.killed]
+        survived = [name for one in weakened for name in one.survived]
+        facts["weakened guards noticed"] = f"{len(killed)} of {len(killed) + len(survived)}"
+        if survived:
+            facts["weakened guards not noticed"] = "; ".join(survived)
+    return facts
 
 
 def _outcome(seen: Sequence[pytest.TestReport]) -> tuple[str, str]:

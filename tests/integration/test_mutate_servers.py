@@ -45,17 +45,19 @@ class Notes(Surface[Any]):
         return body
 
 
-class OnlyOwn(Notes):
+class OnlyOwn(Surface[Any]):
     """Never asks for another's note."""
 
     @operation(title=keys(), body=secrets())
     async def write(self, title: str, body: str) -> str:
-        self.last = await super().write(title, body)
+        self.last = f"{self.user.request_id}-{title}"
+        await self.world.write(self.user.user_id, self.last, body)
         return self.last
 
     @operation(needs=lambda self: hasattr(self, "last"))
     async def read(self) -> str | None:
-        return await super().read(self.last)
+        body: str | None = await self.world.read(self.user.user_id, self.last)
+        return body
 
 
 class OnAsyncpg:
