@@ -6,17 +6,21 @@ import random
 from collections import deque
 from collections.abc import Sequence
 
-from pytest_ssot_isolation.model.schedule import CLOCK, Anchor, Position, Schedule
+from pytest_ssot_isolation.model.schedule import APP, CLOCK, Anchor, Pick, Position, Schedule
 
 CLOCK_SHARE = 0.05
-STICKINESS = (0.0, 0.0, 0.5, 0.9)
+RESTLESS, UNIFORM = -1.0, 0.0
+MOODS = (*[RESTLESS] * 3, *[UNIFORM] * 4, 0.7)
+"""What a walk is like: it never stays with the user who went on last where another can go on, or picks anybody,
+or stays so often. On each planted race the restless found most and the sticky least; a leak that needs an
+undisturbed stretch is left to those."""
 
 
 class RandomWalk:
     """Picks the next user at random, and writes down each choice that was not the natural one.
 
     A uniform walk over the ready users beat priority-based scheduling and short lists of preemptions on
-    six of seven planted races; walks that like to stay find what needs long undisturbed stretches.
+    six of seven planted races; see ``MOODS`` for the others.
 
     Args:
         seed: Fixes all choices.
@@ -24,7 +28,7 @@ class RandomWalk:
 
     def __init__(self, seed: int | str) -> None:
         self._random = random.Random(seed)
-        self._stay = self._random.choice(STICKINESS)
+        self._stay = self._random.choice(MOODS)
         # Most walks settle everywhere and keep ticks apart: each of the two makes runs less alike,
         # so a walk either uses it often or not at all.
         self._flight = self._random.choice((0.0, 0.0, 0.2))
@@ -32,20 +36,33 @@ class RandomWalk:
         # Time that is let pass by choice ends a wait that others held up as well as one that is merely slow:
         # what it shows must be confirmed without it, so most walks do without.
         self._clock = self._random.choice((0.0, 0.0, CLOCK_SHARE))
+        # Who of a user's own tasks goes on is drawn apart: the walk among users is the same with and without.
+        self._among = random.Random(f"picks {seed}")
+        self._picking = self._among.choice((0.0, 0.5, 1.0))
         self._anchors: list[Anchor] = []
+        self._picks: list[Pick] = []
         self._in_flight: list[Position] = []
         self._shared: list[Position] = []
 
     def choose(self, at: Position, users: Sequence[int]) -> int:
-        """Stay with the natural choice with the walk's own likelihood, else pick any."""
+        """Stay with the natural choice with the walk's own likelihood, else pick another."""
         chosen = users[0]
         if self._random.random() >= self._stay:
-            chosen = self._random.choice(users)
+            chosen = self._random.choice(users[1:] if self._stay == RESTLESS else users)
             if chosen == CLOCK and self._random.random() >= self._clock * len(users):
                 chosen = users[0]
         if chosen != users[0]:
             self._anchors.append(Anchor(at, chosen))
         return chosen
+
+    def picks(self, at: Position, user: int, lanes: Sequence[int]) -> int:
+        """Any of a user's own tasks, in most walks."""
+        if self._among.random() >= self._picking:
+            return 0
+        place = self._among.randrange(len(lanes))
+        if place:
+            self._picks.append(Pick(at, place))
+        return place
 
     def leaves_in_flight(self, at: Position) -> bool:
         """Now and then, in some walks."""
@@ -68,7 +85,10 @@ class RandomWalk:
     def made(self) -> Schedule:
         """The choices so far."""
         return Schedule(
-            anchors=tuple(self._anchors), in_flight=tuple(self._in_flight), together=tuple(self._shared)
+            anchors=tuple(self._anchors),
+            in_flight=tuple(self._in_flight),
+            together=tuple(self._shared),
+            picks=tuple(self._picks),
         )
 
 
@@ -84,11 +104,13 @@ class Recorded:
     def __init__(self, schedule: Schedule, *, strict: bool = False) -> None:
         self._schedule = schedule
         self._to = {anchor.at: anchor.to for anchor in schedule.anchors}
+        self._place = {pick.at: pick.place for pick in schedule.picks}
         self._in_flight = frozenset(schedule.in_flight)
         self._together = frozenset(schedule.together)
         self._hidden = {blocked.at: frozenset(blocked.lanes) for blocked in schedule.blocked}
         self._strict = strict
         self._obeyed: set[Position] = set()
+        self._picked: set[Position] = set()
         self._flown: set[Position] = set()
         self._joined: set[Position] = set()
 
@@ -99,6 +121,14 @@ class Recorded:
             self._obeyed.add(at)
             return wanted
         return users[0]
+
+    def picks(self, at: Position, user: int, lanes: Sequence[int]) -> int:
+        """The place in the record, where there are so many."""
+        place = self._place.get(at, 0)
+        if not 0 < place < len(lanes):
+            return 0
+        self._picked.add(at)
+        return place
 
     def leaves_in_flight(self, at: Position) -> bool:
         """Where it did so in the record."""
@@ -126,6 +156,7 @@ class Recorded:
             anchors=tuple(a for a in self._schedule.anchors if a.at in self._obeyed),
             in_flight=tuple(p for p in self._schedule.in_flight if p in self._flown),
             together=tuple(p for p in self._schedule.together if p in self._joined),
+            picks=tuple(p for p in self._schedule.picks if p.at in self._picked),
         )
 
 
@@ -136,31 +167,41 @@ class Projected:
     order as before: else two team-mates' race would look like the absent users' doing.
 
     Args:
-        path: User and call of each step of the run with everybody.
+        path: User, call and number of the task of each step of the run with everybody.
         calls: Ids of the calls that are left.
     """
 
-    def __init__(self, path: Sequence[tuple[int, int]], calls: frozenset[int]) -> None:
+    def __init__(self, path: Sequence[tuple[int, int, int]], calls: frozenset[int]) -> None:
         self._left = deque(step for step in path if step[1] in calls)
         self._call: dict[int, int] = {}
 
     def choose(self, at: Position, users: Sequence[int]) -> int:
         """The first of those ready in the order of the other run."""
         ready = set(users)
-        return next((user for user, _ in self._left if user in ready), users[0])
+        return next((user for user, *_ in self._left if user in ready), users[0])
 
     def began(self, user: int, call: int) -> None:
         """Forget steps of the user's earlier calls that were not needed this time: they are no turn of this one."""
         earlier, self._call[user] = self._call.get(user), call
-        if earlier is not None and (user, earlier) in self._left:
-            self._left = deque(step for step in self._left if step != (user, earlier))
+        if earlier is not None:
+            self._left = deque(step for step in self._left if step[:2] != (user, earlier))
 
-    def stepped(self, user: int, call: int) -> None:
+    def picks(self, at: Position, user: int, lanes: Sequence[int]) -> int:
+        """The user's own tasks in the order of the other run: a race with oneself is nobody else's doing."""
+        if user == APP:
+            return 0  # the numbers of its tasks are others, where fewer users set it to work
+        wanted = next((lane for who, _, lane in self._left if who == user and lane in lanes), lanes[0])
+        return lanes.index(wanted)
+
+    def stepped(self, user: int, call: int, lane: int) -> None:
         """Take note of a step; one that the other run did not have changes nothing."""
-        if self._left and self._left[0] == (user, call):
+        step = (user, call, lane)
+        if self._left and self._left[0] == step:
             self._left.popleft()
-        elif (user, call) in self._left:
-            self._left.remove((user, call))
+        elif step in self._left:
+            self._left.remove(step)
+        elif (alike := next((each for each in self._left if each[:2] == step[:2]), None)) is not None:
+            self._left.remove(alike)
 
     def leaves_in_flight(self, at: Position) -> bool:
         """Never: alone there is less in flight."""

@@ -144,7 +144,7 @@ class Gate:
             handle = asyncio.Handle(callback, args, self, context)  # type: ignore[arg-type]
             lane.steps.append(handle)
             if lane.user == APP and (self._serving or not self._in_step):
-                lane.serves = True
+                lane.serves = lane.served = True
             if not self._pumping:
                 self._pumping = True
                 super().call_soon(self._pump)  # type: ignore[misc]
@@ -404,7 +404,7 @@ class Gate:
             turns.note_clock()
             self._fire()
             return True
-        self._step(turns, turns.lane_for(user, ready), chosen=True)
+        self._step(turns, turns.picked(user, ready), chosen=True)
         return True
 
     def _is_outside(self, lane: Lane) -> bool:

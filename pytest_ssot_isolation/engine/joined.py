@@ -98,6 +98,8 @@ def join(earlier: Example, later: Example, serial: int) -> Example | None:
             replace(a, at=_moved(a.at, users, ids), to=a.to + users if a.to >= 0 else a.to)
             for a in later.schedule.anchors
         ),
+        picks=earlier.schedule.picks
+        + tuple(replace(pick, at=_moved(pick.at, users, ids)) for pick in later.schedule.picks),
         faults=earlier.schedule.faults
         + tuple(replace(fault, call=fault.call + ids) for fault in later.schedule.faults),
     )

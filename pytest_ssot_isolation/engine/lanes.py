@@ -27,6 +27,10 @@ class Chooser(Protocol):
         """Name who goes on; the caller puts the natural choice first."""
         ...
 
+    def picks(self, at: Position, user: int, lanes: Sequence[int]) -> int:
+        """Name the place of the lane that goes on among a user's; these are numbers, the natural one first."""
+        ...
+
     def leaves_in_flight(self, at: Position) -> bool:
         """Say whether the run goes on here without waiting for pending replies."""
         ...
@@ -43,7 +47,7 @@ class Chooser(Protocol):
 class Lane:
     """The steps of one task, in their order."""
 
-    __slots__ = ("_wait", "key", "number", "serves", "steps", "task", "user")
+    __slots__ = ("_wait", "key", "number", "served", "serves", "steps", "task", "user")
 
     def __init__(self, user: int, number: int, task: asyncio.Task[object]) -> None:
         self.user = user
@@ -54,6 +58,8 @@ class Lane:
         """User, and creation number within the user."""
         self.serves = False
         """Whether what woke it came from a socket: then its steps are a server's answer, and no choice."""
+        self.served = False
+        """Whether that was ever so: then when it is ready is nobody's choice either."""
         self._wait: Wait | None = None
 
     def moved(self) -> None:
@@ -107,7 +113,7 @@ class Turns:
         self.trace: list[tuple[int, int]] = []
         self.hidden: dict[Position, tuple[tuple[int, int], ...]] = {}
         self.known_blocked: set[tuple[int, int]] = set()
-        self.path: list[tuple[int, int]] = []
+        self.path: list[tuple[int, int, int]] = []
         self.sites: list[tuple[int, str]] | None = None
         self.stopped: BaseException | None = None
         self.when_stopped: Callable[[], None] = lambda: None
@@ -144,9 +150,9 @@ class Turns:
         self.trace.append(lane.key)
         if self.sites is not None:
             self.sites.append((lane.user, site_of(lane.task) if has_begun(lane.task) else ""))
-        self.path.append((lane.user, call))
+        self.path.append((lane.user, call, lane.number))
         if self._stepped is not None:
-            self._stepped(lane.user, call)
+            self._stepped(lane.user, call, lane.number)
         self.steps += 1
         self.current = lane
 
@@ -189,6 +195,17 @@ class Turns:
                 if oldest is None or lane.number < oldest.number:
                     oldest = lane
         return oldest if oldest is not None else ready[0]
+
+    def picked(self, user: int, ready: Sequence[Lane]) -> Lane:
+        """The lane of a user that goes on; where the user has several, that is a choice, too."""
+        natural = self.lane_for(user, ready)
+        if len(ready) == 1 or natural.served:
+            return natural
+        others = [lane for lane in ready if lane.user == user and lane is not natural and not lane.served]
+        if not others:
+            return natural
+        mine = [natural, *sorted(others, key=lambda lane: lane.number)]
+        return mine[self.chooser.picks(self.here, user, [lane.number for lane in mine])]
 
     def stop(self, reason: BaseException) -> None:
         """Give the run up; the first reason counts."""

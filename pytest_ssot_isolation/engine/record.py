@@ -19,7 +19,7 @@ from pytest_ssot_isolation.errors import ReplayMismatch
 from pytest_ssot_isolation.generation.casts import CastPlan
 from pytest_ssot_isolation.generation.values import BATCH, POOL, draw_pools, drawn_arguments
 from pytest_ssot_isolation.model.program import Call, Form, Key, Person, Program, Result, Secret, Value
-from pytest_ssot_isolation.model.schedule import Anchor, Blocked, Fault, Schedule
+from pytest_ssot_isolation.model.schedule import Anchor, Blocked, Fault, Pick, Schedule
 from pytest_ssot_isolation.surfaces.base import operations_of
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Recording:
             "faults": [[f.call, f.kind, f.step] for f in schedule.faults],
             "in_flight": [list(p) for p in schedule.in_flight],
             "together": [list(p) for p in schedule.together],
+            "picks": [[list(pick.at), pick.place] for pick in schedule.picks],
             "blocked": [[list(b.at), [list(lane) for lane in b.lanes]] for b in schedule.blocked],
             "finding": list(self.finding),
             "trace": [list(step) for step in self.trace],
@@ -232,6 +233,7 @@ def restore(plain: Mapping[str, Any], surfaces: Sequence[type[Surface[Any]]]) ->
         faults=tuple(Fault(*fault) for fault in plain.get("faults", ())),
         in_flight=tuple(_place(p) for p in plain.get("in_flight", ())),
         together=tuple(_place(p) for p in plain.get("together", ())),
+        picks=tuple(Pick(_place(at), place) for at, place in plain.get("picks", ())),
         blocked=tuple(
             Blocked(_place(at), tuple((lane[0], lane[1]) for lane in lanes))
             for at, lanes in plain.get("blocked", ())

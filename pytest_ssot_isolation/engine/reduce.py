@@ -39,7 +39,7 @@ class Example:
     def size(self) -> tuple[int, int, int, int]:
         """Calls, users, choices and faults: what the reduction makes small, in this order."""
         chosen = self.schedule
-        choices = len(chosen.anchors) + len(chosen.in_flight) + len(chosen.together)
+        choices = len(chosen.anchors) + len(chosen.in_flight) + len(chosen.together) + len(chosen.picks)
         users = len(self.script.surfaces)
         return (len(self.script.program.calls), users, choices, len(chosen.faults))
 
@@ -132,7 +132,8 @@ class Reducer:
         def choices(current: Example) -> tuple[tuple[str, object], ...]:
             made = current.schedule
             named = [("anchor", a) for a in made.anchors]
-            return (*named, *(("flight", p) for p in made.in_flight), *(("tick", p) for p in made.together))
+            ticks = (*(("flight", p) for p in made.in_flight), *(("tick", p) for p in made.together))
+            return (*named, *ticks, *(("pick", p) for p in made.picks))
 
         def with_only(current: Example, kept: tuple[tuple[str, object], ...]) -> Example:
             left = frozenset(kept)
@@ -144,6 +145,7 @@ class Reducer:
                     anchors=tuple(a for a in made.anchors if ("anchor", a) in left),
                     in_flight=tuple(p for p in made.in_flight if ("flight", p) in left),
                     together=tuple(p for p in made.together if ("tick", p) in left),
+                    picks=tuple(p for p in made.picks if ("pick", p) in left),
                 ),
             )
 
@@ -325,6 +327,7 @@ def _living(schedule: Schedule, calls: Iterable[Call]) -> Schedule:
         anchors=tuple(a for a in schedule.anchors if a.at[1] in ids),
         in_flight=tuple(p for p in schedule.in_flight if p[1] in ids),
         together=tuple(p for p in schedule.together if p[1] in ids),
+        picks=tuple(p for p in schedule.picks if p.at[1] in ids),
         blocked=tuple(b for b in schedule.blocked if b.at[1] in ids),
         faults=tuple(f for f in schedule.faults if f.call in ids),
     )
@@ -379,7 +382,14 @@ def _rescheduled(schedule: Schedule, number: dict[int, int]) -> Schedule:
         tuple((who, p[1], p[2]) for p in some if (who := moved(p[0])) is not None)
         for some in (schedule.in_flight, schedule.together)
     ]
-    return replace(schedule, anchors=tuple(anchors), in_flight=places[0], together=places[1], blocked=())
+    picks = tuple(
+        replace(pick, at=(who, *pick.at[1:]))
+        for pick in schedule.picks
+        if (who := moved(pick.at[0])) is not None
+    )
+    return replace(
+        schedule, anchors=tuple(anchors), in_flight=places[0], together=places[1], picks=picks, blocked=()
+    )
 
 
 def _simplest(call: Call, kind: type[Key] | type[Value]) -> Call:

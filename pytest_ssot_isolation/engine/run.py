@@ -464,6 +464,7 @@ class Run:
             anchors=tuple(Anchor(anchor.at, anchor.to) for anchor in made.anchors),
             faults=tuple(f for f in self.faults.ordered_faults() if f.call in self.faults.done),
             in_flight=made.in_flight,
+            picks=made.picks,
             together=made.together,
             blocked=tuple(Blocked(at, lanes) for at, lanes in hidden.items()),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from pytest_ssot_isolation.engine.attempts import Attempts
 from pytest_ssot_isolation.engine.choosers import RandomWalk, Recorded
 from pytest_ssot_isolation.engine.faults import DRAWN
 from pytest_ssot_isolation.engine.findings import Seen, Teller
+from pytest_ssot_isolation.engine.habits import Habits
 from pytest_ssot_isolation.engine.joined import join
 from pytest_ssot_isolation.engine.judge import Bench
 from pytest_ssot_isolation.engine.record import Recording
@@ -23,7 +24,7 @@ from pytest_ssot_isolation.engine.script import Script
 from pytest_ssot_isolation.engine.session import Expectation
 from pytest_ssot_isolation.engine.tally import Tally
 from pytest_ssot_isolation.errors import ReplayMismatch
-from pytest_ssot_isolation.generation import programs
+from pytest_ssot_isolation.generation import faults, programs
 from pytest_ssot_isolation.generation.casts import KEYS, SWEEP_KEYS, CastPlan
 from pytest_ssot_isolation.generation.values import BATCH, POOL, draw_ids, draw_pools, drawn_arguments
 from pytest_ssot_isolation.model.arguments import Keys
@@ -49,6 +50,8 @@ MOST_COMPARED = 80
 MOST_NOT_HOSTILE = 24
 ASKED_AGAIN = 10
 """Times that the base of a sweep asks for everything again at its end: limits are often five or ten."""
+FIRST, FIRST_SHARE = 4, 0.2
+"""Programs before the sweep, where they take no more than this share of the budget; else one."""
 
 MOST_REFUSALS = 20
 MOST_FINDINGS = 12
@@ -57,8 +60,6 @@ MOST_PAST = 200
 
 MOST_ACTING = 8
 """Users who act in one program: among a thousand nobody would meet anybody."""
-
-FAULTY_SHARE = 0.6
 
 
 class Hunt:
@@ -92,6 +93,7 @@ class Hunt:
         self.starts = starts
         self.bench = bench
         self.tally = Tally()
+        self.habits = Habits()
         self.findings: list[Finding] = []
         self.unmet: list[BaseException] = []
         self.attempts = Attempts(terms, starts, self.tally, ask.seed)
@@ -163,11 +165,17 @@ class Hunt:
             await self._judge(replace(recording.example, script=own), recorded=True)
             if self._is_over():
                 return
+        scripts = self._scripts()
         if self.ask.together:
             await self._judge(Example(self._together(), NATURAL), recorded=True)
         else:
-            await self._sweep(await self._warm_up())
-        for script in self._scripts():
+            seconds = await self._warm_up()
+            for _ in range(self._before_the_sweep(seconds)):
+                await self._judge(Example(next(scripts), NATURAL))
+                if self._is_over():
+                    return
+            await self._sweep(seconds)
+        for script in scripts:
             if self._is_over() or not self.budget.allows(self.tally.examples):
                 break
             await self._judge(Example(script, NATURAL))
@@ -195,9 +203,19 @@ class Hunt:
         for _ in range(2):
             began = time.perf_counter()
             seen = await self.attempts.again(script, NATURAL)
-            calls = len(seen.history.bound) if seen is not None else 1
+            calls = 1
+            if seen is not None:
+                calls = len(seen.history.bound)
+                self.habits.learn(seen.history)
             seconds = (time.perf_counter() - began) / max(1, calls)
         return seconds
+
+    def _before_the_sweep(self, seconds: float) -> int:
+        """How many programs are run first: a sweep costs dozens, and most leaks show in the first few."""
+        if self.ask.examples is not None:
+            return min(FIRST, self.ask.examples - 1)
+        cheap = FIRST * self.ask.calls * seconds <= FIRST_SHARE * self.ask.seconds
+        return FIRST if cheap else 1
 
     async def _sweep(self, seconds: float) -> None:
         """Run look-alike users one after another: ids need no schedule."""
@@ -257,7 +275,7 @@ class Hunt:
             serial=self._take_serials(users),
         )
 
-    def _scripts(self) -> Iterable[Script]:
+    def _scripts(self) -> Iterator[Script]:
         while self.ask.together:
             yield self._together()
         while True:
@@ -285,6 +303,7 @@ class Hunt:
             keys=KEYS,
             pool_size=POOL,
             users=acting,
+            telling=self.habits.telling,
         )
         return Script(
             number=self.tally.examples,
@@ -340,22 +359,23 @@ class Hunt:
         script = example.script
         if recorded or script.program.sequential:
             chooser: Chooser = Recorded(example.schedule)
-            faults: Sequence[Fault] = example.schedule.faults
+            struck: Sequence[Fault] = example.schedule.faults
         else:
             seed = f"walk {script.values} {script.number} {self.ask.seed}"
             chooser = RandomWalk(seed)
-            faults = self._faults(script, random.Random(seed + " faults"))
+            struck = self._faults(script, random.Random(seed + " faults"))
         try:
-            view = await self.attempts.perform(script, chooser, faults)
+            view = await self.attempts.perform(script, chooser, struck)
         except Expectation as unmet:
             made = chooser.made() if isinstance(chooser, RandomWalk) else example.schedule
-            done = replace(made, faults=tuple(faults))
+            done = replace(made, faults=tuple(struck))
             await self._unmet(Example(script, done), unmet)
             return True
         if view is None:
             return False
         history = view.history
         self.tally.take(history)
+        self.habits.learn(history)
         self._progress(self.tally.examples, len(self.findings))
         judged = self.bench.judge(history)
         self.tally.controls += len(judged.controls)
@@ -380,21 +400,8 @@ class Hunt:
         return True
 
     def _faults(self, script: Script, rng: random.Random) -> list[Fault]:
-        """Draw faults, each at a step that the operation was seen to have; somebody is spared, and may compare."""
-        if not self.ask.faults or rng.random() > FAULTY_SHARE:
-            return []
         kinds = [kind for name in self.ask.faults for kind in DRAWN[name]]
-        users = script.program.users
-        struck = rng.sample(users, k=rng.randint(1, max(1, len(users) - 1)))
-        calls = [call for call in script.program.calls if call.stage == 0 and call.user in struck]
-        chosen = rng.sample(calls, k=min(len(calls), rng.choice((1, 2, 1 + len(calls) // 3))))
-        return [Fault(call.id, rng.choice(kinds), self._step_of(call, rng)) for call in chosen]
-
-    def _step_of(self, call: Call, rng: random.Random) -> int:
-        # The same operation is long where it has to connect first, and short later on: a step drawn from the
-        # longest alone would seldom be one that the short ones have.
-        lengths = sorted(self.tally.steps.get(call.operation, {3}))
-        return rng.randint(1, rng.choice(lengths))
+        return faults.draw(rng, script.program, kinds, lambda operation: self.habits.awaits(operation, rng))
 
     def _remember(self, example: Example) -> None:
         self._past[example.script.serial] = example

@@ -29,7 +29,6 @@ class Tally:
     refused: dict[str, None] = field(default_factory=dict)
     refusals: int = 0
     notes: dict[str, None] = field(default_factory=dict)
-    steps: dict[str, set[int]] = field(default_factory=dict)
 
     def take(self, history: History) -> None:
         """Count one example."""
@@ -43,10 +42,6 @@ class Tally:
                 self.succeeded[name] += 1
             elif name not in self.first_error:
                 self.first_error[name] = _first_line(observation.seen)
-        for call, steps in history.resumptions.items():
-            if call in history.bound:
-                operation = history.bound[call].operation
-                self.steps.setdefault(operation, set()).add(max(1, steps))
         if history.trouble is not None:
             self.cut_short += 1
             self.held_up += history.trouble.kind in _HELD_UP

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,24 @@ if TYPE_CHECKING:
 
 SHORTEST = 8
 """Calls in the shortest program, where the check allows so many."""
+
+FAT, BACK = 0.84, 0.4
+"""Least share of the calls allowed that a program makes, and share of its calls that read back."""
+
+FEW_KEYS = (1, 1, 1, 2, 2, 3)
+"""How many keys a program uses: users meet on few."""
+
+FAVOURITE = 0.6
+"""How much more likely the first of them is taken."""
+
+SILENT = 2.0
+"""How much more an operation is called, before the read-back, that was not seen to tell anything."""
+
+PLANTING_FIRST = 0.85
+"""Share of programs in which everybody plants something at the first key before anything else."""
+
+DEEPEST_NEED = 4
+"""Operations that refer to each other are followed so far."""
 
 _ENDINGS = frozenset(
     (
@@ -56,6 +74,7 @@ class _Draft:
     key_places: Sequence[int]
     pool_size: int
     users: Sequence[int]
+    favourite: float = 0.0
     calls: list[Call] = field(default_factory=list)
     slots: dict[int, int] = field(default_factory=dict)
     values: dict[tuple[str, str], list[int]] = field(default_factory=dict)
@@ -67,7 +86,7 @@ class _Draft:
         for name, spec in operation.arguments.items():
             match spec:
                 case Keys():
-                    place = self.random.choice(self.key_places) if key is None else key
+                    place = self._key() if key is None else key
                     forms.append((name, Key(place)))
                 case Secrets():
                     forms.append((name, Secret(slot)))
@@ -86,6 +105,22 @@ class _Draft:
         self.calls.append(Call(len(self.calls), user, operation.name, tuple(forms), stage))
         return True
 
+    def add_with_needs(self, user: int, operation: Operation, key: int | None = None, depth: int = 0) -> bool:
+        """Add one call, and before it what it refers to, by anybody; False where that cannot be."""
+        if self.add(user, operation, key=key):
+            return True
+        if depth > DEEPEST_NEED:
+            return False
+        for name in operation.follows:
+            if any(call.operation == name for call in self.calls):
+                continue
+            maker = self.random.choice(self.users)
+            who = maker if name in self.operations[maker] else user
+            needed = self.operations[who].get(name)
+            if needed is None or not self.add_with_needs(who, needed, key, depth + 1):
+                return False
+        return self.add(user, operation, key=key)
+
     def _maker_of(self, operation: str, user: int) -> Call | None:
         made = [call for call in self.calls if call.operation == operation]
         if not made:
@@ -94,6 +129,13 @@ class _Draft:
         foreign = [call for call in made if call.user != user]
         side = foreign if foreign and (not mine or self.random.random() < 0.5) else mine
         return self.random.choice(side)
+
+    def _key(self) -> int:
+        return (
+            self.key_places[0]
+            if self.random.random() < self.favourite
+            else self.random.choice(self.key_places)
+        )
 
     def _value(self, operation: str, argument: str) -> int:
         # Few values a program, so that users meet on them as they meet on keys.
@@ -113,8 +155,9 @@ def draw(
     keys: int,
     pool_size: int,
     users: Sequence[int] | None = None,
+    telling: Container[str] = (),
 ) -> Program:
-    """Draw a fat program: its length, then its calls, then a read-back by everybody.
+    """Draw a fat program: its length, what everybody plants, what they mix, and a read-back by everybody.
 
     Args:
         random: Fixes all choices.
@@ -123,53 +166,55 @@ def draw(
         keys: Size of the pool of keys.
         pool_size: Size of each pool of drawn values.
         users: Indices of those who act; all by default.
+        telling: Names of operations that were seen to answer with something; these are preferred in the
+            read-back. Empty where nothing is known.
 
     Returns:
-        A program with the calls of stage 0 and a read-back as stage 1.
+        A program; in half of them the read-back is a stage of its own, so that all others have ended.
     """
     acting = list(range(len(operations))) if users is None else list(users)
-    shortest = min(most_calls, max(SHORTEST, most_calls // 3))
+    shortest = min(most_calls, max(SHORTEST, int(most_calls * FAT)))
     length = random.randint(shortest, most_calls)
-    few = random.sample(range(keys), k=min(keys, random.choice((1, 1, 2, 2, 3))))
+    few, favourite = random.sample(range(keys), k=min(keys, random.choice(FEW_KEYS))), FAVOURITE
     if random.random() < 1 / 4:
         # The first two are the plain one and, where there is such a pair of users, the one that joins them.
-        few = list(range(min(keys, 2)))
-    draft = _Draft(random, operations, few, pool_size, acting)
-    back = {user: readers(operations[user]) for user in acting}
-    reading = min(length // 3, 3 * len(acting)) if any(back.values()) else 0
+        few, favourite = list(range(min(keys, 2))), 0.0
+    draft = _Draft(random, operations, few, pool_size, acting, favourite)
+    back = {user: _read_back_of(operations[user], telling) for user in acting}
+    reading = min(int(length * BACK), 3 * len(acting)) if any(back.values()) else 0
     main = max(1, length - reading)
-    planting_first = random.random() < 0.5
+    if random.random() < PLANTING_FIRST:
+        # Everybody has something at one place: a read by the wrong user has something to show.
+        for user in random.sample(acting, min(len(acting), main // 2)):
+            planting = [op for op in operations[user].values() if op.plants]
+            if planting:
+                draft.add_with_needs(user, _chosen(random, planting), key=few[0])
     # Large casts: those who act in one program are few, or nobody would meet anybody.
     while len(draft.calls) < main:
         user = random.choice(acting)
-        choices = list(operations[user].values())
-        if planting_first and len(draft.calls) < main // 3:
-            choices = [op for op in choices if op.plants] or choices
-        operation = random.choices(choices, weights=[op.weight for op in choices])[0]
-        if not draft.add(user, operation) and not _add_what_it_needs(draft, user, operation):
+        if not draft.add_with_needs(user, _chosen(random, list(operations[user].values()), telling)):
             break
+    # A read-back beside the others' last calls meets what they hold for a moment; after them, what they left.
+    stage = random.randrange(2)
     for turn in range(reading):
         user = acting[turn % len(acting)]
         if back[user]:
-            draft.add(user, random.choice(back[user]), stage=1)
+            draft.add(user, random.choice(back[user]), stage=stage)
     return Program(calls=tuple(draft.calls))
 
 
-def _add_what_it_needs(draft: _Draft, user: int, operation: Operation, depth: int = 0) -> bool:
-    """Call what an operation refers to first, by anybody."""
-    if depth > 4:
-        return False
-    for name in operation.follows:
-        if any(call.operation == name for call in draft.calls):
-            continue
-        maker = draft.random.choice(draft.users)
-        needed = draft.operations[maker].get(name) or draft.operations[user].get(name)
-        if needed is None:
-            return False
-        who = maker if name in draft.operations[maker] else user
-        if not draft.add(who, needed) and not _add_what_it_needs(draft, who, needed, depth + 1):
-            return False
-    return draft.add(user, operation)
+def _read_back_of(operations: Mapping[str, Operation], telling: Container[str]) -> list[Operation]:
+    """Operations for a read-back: those that were seen to tell something, or all readers."""
+    reading = readers(operations)
+    return [op for op in reading if op.name in telling] or reading
+
+
+def _chosen(
+    random: random.Random, operations: Sequence[Operation], telling: Container[str] = ()
+) -> Operation:
+    # Those that tell something come again in the read-back.
+    weights = [op.weight * (1.0 if op.name in telling else SILENT) for op in operations]
+    return random.choices(operations, weights)[0]
 
 
 def sweep(

@@ -205,7 +205,7 @@ class History:
         notes: Facts for the reader of the report.
         sites: For each step its user and the place in the code from which it went on, where that
             was asked for.
-        path: For each step its user and that user's call.
+        path: For each step its user, that user's call, and the number of the user's task.
         leftovers: What users met where others had left it, in the order in which it was met.
         in_common: What several users held at once, where that was asked for.
     """
@@ -224,7 +224,7 @@ class History:
     resumptions: Mapping[int, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sites: tuple[tuple[int, str], ...] = ()
-    path: tuple[tuple[int, int], ...] = ()
+    path: tuple[tuple[int, int, int], ...] = ()
     leftovers: tuple[Leftover, ...] = ()
     in_common: tuple[InCommon, ...] = ()
 

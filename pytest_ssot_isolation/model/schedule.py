@@ -33,6 +33,19 @@ class Anchor:
 
 
 @dataclass(frozen=True, slots=True)
+class Pick:
+    """Which of several tasks of one user went on, where it was not the natural one.
+
+    Attributes:
+        at: Where the choice was made.
+        place: Among the user's ready tasks: the natural one is 0, the others follow by age.
+    """
+
+    at: Position
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """Something done to one call.
 
@@ -77,6 +90,7 @@ class Schedule:
         in_flight: Places after which the run does not wait for pending replies.
         together: Places after which the next step shares the tick of the event loop.
         blocked: Lanes that waited in a server.
+        picks: Which of a user's own tasks went on.
     """
 
     anchors: tuple[Anchor, ...] = ()
@@ -84,11 +98,12 @@ class Schedule:
     in_flight: tuple[Position, ...] = ()
     together: tuple[Position, ...] = ()
     blocked: tuple[Blocked, ...] = ()
+    picks: tuple[Pick, ...] = ()
 
     @property
     def preemptions(self) -> int:
         """Switches that are not the natural order."""
-        return len(self.anchors)
+        return len(self.anchors) + len(self.picks)
 
 
 NATURAL = Schedule()

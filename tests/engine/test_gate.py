@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 
 from pytest_ssot_isolation.engine.lanes import USER
 from pytest_ssot_isolation.model.history import Outcome
-from pytest_ssot_isolation.model.schedule import CLOCK, Anchor, Schedule
+from pytest_ssot_isolation.model.schedule import CLOCK, Anchor, Pick, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,6 +168,70 @@ def test_a_task_factory_of_the_application_is_used(stage: Any) -> None:
 
     assert made.count("pause") >= 3
     assert {user for user, _ in played.trace} == {0, 1}
+
+
+# -- several tasks of one user -----------------------------------------------------------------------
+
+
+def test_which_of_a_users_own_tasks_goes_on_is_a_choice_that_can_be_recorded(stage: Any) -> None:
+    order: list[str] = []
+
+    async def child(name: str) -> None:
+        await pause(1)
+        order.append(name)
+
+    async def act() -> None:
+        await asyncio.gather(child("x"), child("y"))
+
+    def played(**chosen: Any) -> Any:
+        order.clear()
+        return stage.run(act, **chosen), tuple(order)
+
+    natural, first = played()
+    assert (natural.schedule.picks, first) == ((), ("x", "y"))
+    seen = {}
+    for seed in range(40):
+        run, told = played(walk=seed)
+        seen[told] = run
+    assert set(seen) == {("x", "y"), ("y", "x")}
+    chosen = seen["y", "x"]
+    assert chosen.schedule.picks
+    again, told = played(schedule=chosen.schedule)
+    assert (told, again.trace, again.schedule) == (("y", "x"), chosen.trace, chosen.schedule)
+
+
+def test_tasks_of_the_application_take_turns_by_choice_too(stage: Any) -> None:
+    order: list[str] = []
+
+    async def handle(name: str) -> None:
+        await pause(1)
+        order.append(name)
+
+    async def act() -> None:
+        apart = contextvars.Context()
+        tasks = [apart.run(asyncio.create_task, handle(name)) for name in "xy"]
+        await asyncio.gather(*tasks)
+
+    seen = set()
+    for seed in range(40):
+        order.clear()
+        stage.run(act, walk=seed)
+        seen.add(tuple(order))
+
+    assert seen == {("x", "y"), ("y", "x")}
+
+
+def test_a_choice_of_a_task_that_is_not_there_falls_back_to_the_natural_one(stage: Any) -> None:
+    async def act() -> None:
+        await pause(1)
+
+    played = stage.run(act, schedule=Schedule(picks=(Pick((0, 0, 1), 1),)))
+
+    assert played.users == "aa"
+    assert played.schedule.picks == ()
+
+
+# -- virtual time"""
 
 
 # -- time --------------------------------------------------------------------------------------------

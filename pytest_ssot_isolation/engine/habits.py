@@ -1,0 +1,58 @@
+"""What calls were seen to do: how often they wait, and whether they answer with anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pytest_ssot_isolation.model.history import Outcome
+
+if TYPE_CHECKING:
+    import random
+
+    from pytest_ssot_isolation.model.history import History
+
+GUESS = 2
+"""Awaits of a call that was not seen yet."""
+
+
+class Habits:
+    """What the operations of one check were seen to do; programs and faults are drawn by it."""
+
+    def __init__(self) -> None:
+        self.telling: set[str] = set()
+        """Names of operations that answered with something."""
+        self._awaits: dict[str, Counter[int]] = {}
+
+    def learn(self, history: History) -> None:
+        """Take note of one run."""
+        for seen in history.observations:
+            if (
+                seen.channel == "result"
+                and seen.call >= 0
+                and seen.outcome is Outcome.OK
+                and _says(seen.seen)
+            ):
+                self.telling.add(seen.operation)
+        cut = {fault.call for fault in history.schedule.faults}
+        for call, steps in history.resumptions.items():
+            if call in history.bound and call not in cut:
+                # The step after the last await is made by no fault's choice: so many steps have one await less.
+                self._awaits.setdefault(history.bound[call].operation, Counter())[max(0, steps - 1)] += 1
+
+    def awaits(self, operation: str, random: random.Random) -> int:
+        """How often a call of an operation waits: as often as some call did that was seen."""
+        seen = self._awaits.get(operation)
+        if not seen:
+            return GUESS
+        # An operation may wait often only where it has to connect first: what is rare has a share of its own.
+        if random.random() < 0.5:
+            return random.choice(sorted(seen))
+        return random.choices(list(seen), list(seen.values()))[0]
+
+
+def _says(seen: object) -> bool:
+    """Whether an answer carries anything; of a response its body is asked."""
+    if isinstance(seen, dict) and "status" in seen and "body" in seen:
+        seen = seen["body"]
+    return seen not in (None, True, False, "", b"") and seen != [] and seen != {}
