@@ -66,7 +66,7 @@ def test_a_schedule_replays_exactly_on_postgres(
     with staged(with_loop(loop)) as stage:
         stage.set(blocked=lambda: len(postgres.blocked_pids()))
         # Of the walks of the lock the second shares ticks, also where a lane is blocked.
-        walks = (2, 12) if "lock" in name else (1, 2, 3, 4, 5, 6)
+        walks = (2, 13) if "lock" in name else (1, 2, 3, 4, 5, 6)
         measured = cases.replay(stage, world, TIMES // 2, walks=walks, in_flight=False)
 
     hold(measured)
