@@ -137,3 +137,10 @@ def pytest_runtest_makereport(
     if test_report.when == "call" and (reports := item.stash.get(options.REPORT, None)):
         vars(test_report)["ssot_reports"] = [report.to_json() for report in reports]
     return test_report
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if config.pluginmanager.has_plugin("dsession"):  # xdist's controller: its workers are gone by now.
+        from pytest_ssot_isolation.provisioning import breaker
+
+        breaker.forget()

@@ -36,6 +36,7 @@ from pytest_ssot_isolation.provisioning.home import (
 )
 
 Prepare: TypeAlias = Callable[[Path], Mapping[str, Any]]
+_SUPERVISOR: Final = "pytest_ssot_isolation.provisioning.supervisor"
 _ROOM: Final = 1024**3
 _one_thread = threading.Lock()  # A POSIX lock does not keep the threads of one process apart.
 
@@ -158,8 +159,8 @@ def _spawn(home: Path, starter: str, parameters: Mapping[str, Any], prepare: Pre
     with (home / LOG).open("ab") as log:
         # It forks once more and leaves, so that nobody has to reap the supervisor.
         leaving = subprocess.Popen(
-            # Without site: the path is complete already, and a third of the start is saved.
-            [sys.executable, "-S", "-m", "pytest_ssot_isolation.provisioning.supervisor", str(home)],
+            # Without site, whose path is complete already, and without `-m`: half of the start is saved.
+            [sys.executable, "-S", "-c", f"from {_SUPERVISOR} import main; main()", str(home)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

@@ -34,8 +34,9 @@ class Owned(Protocol):
         """Stop the server and leave nothing of it."""
 
 
-def main(home: Path) -> None:
-    """Leave the caller, start the server, and stay until nobody needs it."""
+def main() -> None:
+    """Leave the caller, start the server, and stay until nobody needs it; the one argument is its folder."""
+    home = Path(sys.argv[1])
     told, tell = os.pipe()
     if os.fork():
         os.close(tell)
@@ -109,7 +110,3 @@ def _give_up_when_alone(home: Path, started: threading.Event) -> None:
         if _is_alone(home):
             os.kill(os.getpid(), signal.SIGTERM)
             return
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -154,6 +155,56 @@ def test_a_database_recycled_and_a_copy(server: PostgresServer) -> None:
         return seconds
 
     tell("the bare copy", asyncio.run(copy()))
+
+
+WORKER = f"""
+import json, sys, time
+from pathlib import Path
+from pytest_ssot_isolation.provisioning import postgres
+from pytest_ssot_isolation.provisioning.base import Wanted
+with postgres.lease(Wanted(engine="postgres", spec="embedded", folder=Path(sys.argv[1]))) as server:
+    server.new_database({TABLES!r}).close()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    seconds = []
+    for _ in range(250):
+        began = time.perf_counter()
+        database = server.new_database({TABLES!r})
+        ready = time.perf_counter()
+        database.apply({WRITE!r})
+        used = time.perf_counter()
+        database.close()
+        seconds.append(ready - began + time.perf_counter() - used)
+    print(json.dumps(seconds), flush=True)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_recycled_database_back_to_back_in_workers_at_once(folder: Path, workers: int) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTEST_XDIST_TESTRUNUID": f"{workers}", "PYTEST_XDIST_WORKER": f"gw{number}"},
+        )
+        for number in range(workers)
+    ]
+    for worker in started:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    began = time.perf_counter()
+    for worker in started:
+        assert worker.stdin is not None
+        print(file=worker.stdin, flush=True)
+    each = [json.loads(worker.communicate()[0]) for worker in started]
+    rate = sum(map(len, each)) / (time.perf_counter() - began)
+    tell(
+        f"a recycled database, back to back in {workers} workers, {rate:.0f} a second",
+        [one for some in each for one in some],
+    )
+    assert {worker.returncode for worker in started} == {0}
 
 
 def test_a_thousand_tests_leave_dead_rows_connections_and_databases_bounded(server: PostgresServer) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from pytest_ssot_isolation.errors import Attempt, NoServer, ServerFailed, ServerGivenUp
+from pytest_ssot_isolation.provisioning import breaker, processes
 from pytest_ssot_isolation.provisioning.base import Wanted, obtain
 
 DSN = "postgresql://app:planted-secret@db.invalid/app_test"
@@ -147,6 +154,78 @@ def test_another_server_and_another_run_have_breakers_of_their_own(run_id: str) 
 
     assert obtain(wanted("container", run_id), ways())[0].way == "container"
     assert obtain(wanted("embedded", f"{run_id} again"), ways())[0].way == "embedded"
+
+
+WORKER = """
+import sys
+from pytest_ssot_isolation.errors import ServerFailed, ServerGivenUp
+from pytest_ssot_isolation.provisioning.breaker import Breaker
+breaker = Breaker.of("one run", "postgres")
+for word in sys.argv[1:]:
+    if word == "well":
+        breaker.succeeded()
+    elif word != "ask":
+        breaker.failed(ServerFailed(word))
+try:
+    breaker.check("postgres")
+except ServerGivenUp as error:
+    print(error)
+else:
+    print("open to all")
+"""
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Callable[..., str]:
+    """A process as xdist starts it: fails as often as it is told causes, and says whether it would go on."""
+
+    def work(*words: str, **environment: str) -> str:
+        own = {"TMPDIR": str(tmp_path), "PYTEST_XDIST_WORKER": "gw0", **environment}
+        return subprocess.run(
+            [sys.executable, "-c", WORKER, *words],
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    return work
+
+
+def test_the_workers_of_one_run_count_a_servers_failures_together(
+    worker: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert worker("the disk is full", PYTEST_XDIST_WORKER="gw0") == "open to all\n"
+    assert worker("gone", PYTEST_XDIST_WORKER="gw1") == "open to all\n"
+    assert "failed 3 times in this run" in worker("gone", PYTEST_XDIST_WORKER="gw2")
+    assert worker("ask", PYTEST_XDIST_WORKER="gw3").endswith("The first cause was:\nthe disk is full\n")
+    assert [file.stat().st_mode & 0o077 for file in tmp_path.rglob("*.jsonl")] == [0]
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    breaker.forget()
+    assert list(tmp_path.iterdir()) == []
+    assert worker("ask") == "open to all\n"
+
+
+def test_one_workers_success_makes_the_others_begin_to_count_anew(worker: Callable[..., str]) -> None:
+    worker("a", "b")
+    worker("well")
+
+    assert worker("c", "d") == "open to all\n"
+
+
+def test_what_a_killed_runs_workers_shared_is_swept_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = breaker._folder()
+    folder.mkdir()
+    mine, foreign = os.getpid(), os.getppid()
+    for name in (f"{mine}-1-of a number given again", f"{foreign}-{processes.born(foreign)}-of the living"):
+        (folder / f"{name}.jsonl").write_text('"a cause"\n')
+    breaker.forget(pid=0)
+
+    assert [file.name.rpartition("-")[2] for file in folder.iterdir()] == ["of the living.jsonl"]
 
 
 def test_what_is_wanted_does_not_show_the_password_of_its_dsn(run_id: str) -> None:
