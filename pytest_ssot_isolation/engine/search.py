@@ -44,8 +44,14 @@ SWEEP_SIZES = (360, 260, 180, 120, 80, 60, 40, 24, 12, 6)
 SWEEP_SHARE = 0.3
 """Share of a check's seconds that the calls of its sweep may take, by what a call took before."""
 
-MOST_COMPARED = 80
-"""Users in a sweep without secrets: it is compared only, and what was compared is slow to make small."""
+FIRST_SWEEP = 80
+"""Users in the first sweep at most."""
+
+BEFORE_WIDE = 20
+"""Programs before a wide sweep, where nothing was found: most leaks show in so few."""
+
+COMPARING_COSTS = 3.0
+"""Times that a call of a sweep may cost what it did in a small program, its comparison counted in."""
 
 MOST_NOT_HOSTILE = 24
 ASKED_AGAIN = 10
@@ -105,6 +111,7 @@ class Hunt:
         self._told: set[tuple[object, ...]] = set()
         self._strangers: list[Seen] = []
         self._past: OrderedDict[int, Example] = OrderedDict()
+        self._wide: tuple[tuple[int, ...], float] = ((), 0.0)
         self.budget = Budget(ask)
 
     async def run(self) -> None:
@@ -179,6 +186,11 @@ class Hunt:
             if self._is_over() or not self.budget.allows(self.tally.examples):
                 break
             await self._judge(Example(script, NATURAL))
+            sizes, most = self._wide
+            if sizes and self.tally.examples >= BEFORE_WIDE and not (self.findings or self._strangers):
+                self._wide = ((), 0.0)
+                if self.budget.allows(self.tally.examples):
+                    await self._swept(sizes, most, or_smallest=False)
         await self._meet_strangers()
 
     def _is_over(self) -> bool:
@@ -218,12 +230,37 @@ class Hunt:
         return FIRST if cheap else 1
 
     async def _sweep(self, seconds: float) -> None:
-        """Run look-alike users one after another: ids need no schedule."""
-        kind = self.ask.ids if isinstance(self.ask.ids, str) else "given"
+        """Run look-alike users one after another: ids need no schedule.
+
+        A small sweep goes first, and a wide one follows later: applications may cost more for each call the more
+        there is in them, and what is found among few is quickly made small.
+        """
         share = SWEEP_SHARE * min(self.budget.left, self.ask.seconds)
-        most = max(1, int(share / max(seconds, 1e-9)))
+        small = self._sweep_sizes()
+        wide = tuple(size for size in small if size > FIRST_SWEEP)
+        small = small[len(wide) :]
+        began, calls = time.perf_counter(), self.tally.calls
+        await self._swept(small, share / max(seconds, 1e-9))
+        took = (time.perf_counter() - began) / max(1, self.tally.calls - calls)
+        growth = max(1.0, took / max(COMPARING_COSTS * seconds, 1e-9))
+        self._wide = (wide, share / max(took * growth, 1e-9))
+
+    def _sweep_sizes(self) -> tuple[int, ...]:
+        if not isinstance(self.ask.ids, str):
+            return tuple(
+                dict.fromkeys(max(2, min(self.ask.users, n)) for n in SWEEP_SIZES if n <= FIRST_SWEEP)
+            )
+        if self.ask.ids != "hostile":
+            return tuple(size for size in SWEEP_SIZES if size <= MOST_NOT_HOSTILE)
+        # A sweep without secrets is compared only, and what was compared is slow to make small.
+        return SWEEP_SIZES if self.ask.plants else tuple(n for n in SWEEP_SIZES if n <= FIRST_SWEEP)
+
+    async def _swept(self, sizes: Sequence[int], most: float, *, or_smallest: bool = True) -> None:
+        """Run the largest of these sweeps that has at most so many calls, and if asked the smallest all the same."""
         for _ in range(MOST_REFUSALS + 2):
-            plan, drawn, size = self._sweep_of(kind, most)
+            plan, drawn, size = self._sweep_of(sizes, most)
+            if len(drawn.calls) > most and not or_smallest:
+                return
             surfaces = self.ask.dealt(size)
             pools = draw_pools(drawn_arguments(self.ask.of_users(surfaces)), self.ask.seed, BATCH)
             script = Script(
@@ -238,13 +275,8 @@ class Hunt:
             if await self._judge(Example(script, NATURAL)):
                 return
 
-    def _sweep_of(self, kind: str, most: int) -> tuple[CastPlan, Program, int]:
+    def _sweep_of(self, sizes: Sequence[int], most: float) -> tuple[CastPlan, Program, int]:
         """The largest sweep of at most so many calls, and its users; the smallest there is, where each has more."""
-        sizes = SWEEP_SIZES if self.ask.plants else tuple(n for n in SWEEP_SIZES if n <= MOST_COMPARED)
-        if kind == "given":
-            sizes = tuple(dict.fromkeys(max(2, min(self.ask.users, size)) for size in sizes))
-        elif kind != "hostile":
-            sizes = tuple(size for size in sizes if size <= MOST_NOT_HOSTILE)
         whole = self._plan(sizes[0], is_sweep=True)
         for size, again in [*((size, ASKED_AGAIN) for size in sizes), (sizes[-1], 0)]:
             plan = replace(whole, count=size, given=whole.given[:size])
