@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import aiocache
 import cachetools
+import fakeredis
 import pytest
 
 from pytest_ssot_isolation import (
@@ -202,6 +204,51 @@ def test_a_part_of_a_cache_key_is_dropped(check: Check) -> None:
     told = mutants(check(Cached, lambda: cachetools.TTLCache(100, 60), "cache_key"))
 
     assert told.killed == ("cache_key: the user in cachetools keys ({user}, …)",)
+
+
+class InRedis:
+    """Notes by user and title in a redis of this world's own."""
+
+    def __init__(self) -> None:
+        self.redis = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer(), decode_responses=True)
+
+    async def put(self, user: str, title: str, body: str) -> None:
+        await self.redis.set(f"note:{user}:{title}", body)
+
+    async def take(self, user: str, title: str) -> object:
+        return await self.redis.get(f"note:{user}:{title}")
+
+
+class InAiocache:
+    """The same in aiocache."""
+
+    def __init__(self) -> None:
+        self.cache = aiocache.SimpleMemoryCache()
+
+    async def put(self, user: str, title: str, body: str) -> None:
+        await self.cache.set(f"note:{user}:{title}", body)
+
+    async def take(self, user: str, title: str) -> object:
+        return await self.cache.get(f"note:{user}:{title}")
+
+
+class Shelf(Surface[Any]):
+    """Puts notes by title, and takes them."""
+
+    @operation(title=keys(), body=secrets())
+    async def put(self, title: str, body: str) -> None:
+        await self.world.put(self.user.user_id, title, body)
+
+    @operation(title=keys())
+    async def take(self, title: str) -> object:
+        return await self.world.take(self.user.user_id, title)
+
+
+@pytest.mark.parametrize(("world", "library"), [(InRedis, "redis"), (InAiocache, "aiocache")])
+def test_a_part_of_a_key_of_a_shared_cache_is_dropped(check: Check, world: Any, library: str) -> None:
+    told = mutants(check(Shelf, world, "cache_key"))
+
+    assert told.killed == (f"cache_key: the user in {library} keys note:{{user}}…",)
 
 
 def test_a_context_variable_that_is_not_set_back_is_noticed(check: Check) -> None:

@@ -203,3 +203,29 @@ def test_a_file_of_claims_that_cannot_be_used_stops_the_run_before_it_begins(pro
 
     assert result.ret is pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*ssot_claims names *missing.toml, which cannot be read*"])
+
+
+def test_the_score_of_weakened_guards_is_told(project: Project) -> None:
+    text = proof(
+        project.test("""
+        import cachetools, pytest
+        from pytest_ssot_isolation import Surface, keys, operation, secrets
+
+        class Notes(Surface):
+            @operation(title=keys(), body=secrets())
+            async def write(self, title, body):
+                self.world[self.user.user_id, title] = body
+
+            @operation(title=keys())
+            async def read(self, title):
+                return self.world.get((self.user.user_id, title))
+
+        @pytest.mark.proves("isolation.concurrent-users")
+        def test_apart(isolation):
+            world = lambda: cachetools.LRUCache(100)
+            isolation.check(Notes, world=world, mutate="cache_key", examples=20, ids="plain")
+        """)
+    )
+
+    assert standing(text, "isolation.concurrent-users") == "PROVED"
+    assert "| weakened guards noticed | 1 of 1 |" in text
