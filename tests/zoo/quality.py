@@ -98,6 +98,7 @@ def work(
     keep: Callable[[Result], None],
     tell: Callable[[Result], None],
     until: float,
+    programs: int | None = None,
 ) -> None:
     """Do what is planned, in several processes, until a moment of the monotonic clock."""
     tasks = plan.tasks()
@@ -113,7 +114,7 @@ def work(
                         task = waiting.pop() if waiting else next(tasks, None)
                         if task is None:
                             break
-                        running[pool.submit(perform, task, profiles[task.kind], code)] = task
+                        running[pool.submit(perform, task, profiles[task.kind], code, programs)] = task
                     if not running:
                         return
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -168,6 +169,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=SEEDS, help=f"hunts a row, each with its own seed ({SEEDS})")
     add("--first-seed", type=int, default=1, help="the first of them (1)")
     add("--clean-calls", type=int, default=CLEAN_CALLS, help=f"of all safe twins together ({CLEAN_CALLS:,})")
+    add("--programs", type=int, help="of each hunt, however long they take (as many as the profile allows)")
     add("--rows", default="*", metavar="PATTERN", help="names of rows, as a shell pattern")
     add("--needs", choices=("nothing", "postgres", "clickhouse", "redis"), help="rows that need this")
     add("--profile", default="default", choices=("quick", "default", "deep"))
@@ -210,6 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code=code,
         keep=kept.add,
         tell=Progress(plan, rows, asked.seeds).tell,
+        programs=asked.programs,
         until=began + 60 * asked.minutes if asked.minutes is not None else float("inf"),
     )
     results = list(plan.results.values())
@@ -227,9 +230,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     asked.output.write_text(render(rows, results, facts), encoding="utf-8")
     print(f"written: {asked.output}\n{duration}")
+    known_misses = {row.name: row.missed for row in rows if row.missed}
     bad = [result for result in results if not result.is_good]
     for result in bad:
         print(f"not good: {result.kind} {result.row} seed {result.seed} {result.verdict} {result.problem}")
+    for name, why in known_misses.items():
+        print(f"known to be missed: {name}: {why}")
+    bad = [result for result in bad if result.kind == "twin" or result.row not in known_misses]
     hunted = sum(result.kind == "hunt" for result in results)
     return 1 if bad or hunted < len(rows) * asked.seeds or plan.clean < asked.clean_calls else 0
 

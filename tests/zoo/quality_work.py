@@ -147,7 +147,7 @@ def begin() -> None:
     _desks.append(_Desk({row.name: row for row in read_zoo()}, Servers(until_the_end)))
 
 
-def perform(task: Task, profile: str, code: str) -> Result:
+def perform(task: Task, profile: str, code: str, programs: int | None = None) -> Result:
     """Do it, and say what came out; what goes wrong is told in the result."""
     desk = _desks[0]
     row = desk.rows[task.row]
@@ -155,7 +155,7 @@ def perform(task: Task, profile: str, code: str) -> Result:
     began = time.monotonic()
     try:
         with desk.servers.database(row) as database:
-            plain |= _measure(row, task, profile, database)
+            plain |= _measure(row, task, profile, database, programs)
     except Exception as error:
         # The table tells of it: one broken row must not take the others away.
         plain["problem"] = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
@@ -163,11 +163,12 @@ def perform(task: Task, profile: str, code: str) -> Result:
     return Result(**plain, server=desk.servers.line(row))
 
 
-def _measure(row: Row, task: Task, profile: str, database: Any) -> dict[str, Any]:
+def _measure(row: Row, task: Task, profile: str, database: Any, programs: int | None) -> dict[str, Any]:
     is_hunt = task.kind == "hunt"
-    report = check(
-        row, leaky=is_hunt, seed=task.seed, database=database, profile=profile, stop_at_first=is_hunt
-    )
+    options: dict[str, Any] = {"stop_at_first": is_hunt}
+    if is_hunt and programs is not None:
+        options["examples"] = programs
+    report = check(row, leaky=is_hunt, seed=task.seed, database=database, profile=profile, **options)
     made: dict[str, Any] = {
         "verdict": report.verdict.value,
         "examples": report.examples,
