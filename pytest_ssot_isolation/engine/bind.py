@@ -50,6 +50,10 @@ class Binder:
     planted: dict[tuple[int, int], Planted] = field(default_factory=dict)
     _results: dict[tuple[int, str], dict[int, object]] = field(default_factory=dict)
     _by_hand: dict[int, int] = field(default_factory=dict)
+    _acting: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        self._acting = frozenset(call.user for call in self.script.program.calls)
 
     def keep(self, call: Call, seen: object) -> None:
         """Take down what a successful call returned, for calls that refer to it."""
@@ -65,7 +69,6 @@ class Binder:
         references: list[tuple[str, int]] = []
         substituted: set[str] = set()
         canaries: list[tuple[str, Canary]] = []
-        forms = dict(call.arguments)
         for name, form in call.arguments:
             spec = operation.arguments[name]
             value: object
@@ -88,7 +91,7 @@ class Binder:
                 case Result(owner, made_by, wanted):
                     references.append((name, owner))
                     path = spec.path if isinstance(spec, Observed) else None
-                    if self._acts(owner):
+                    if owner in self._acting:
                         value = self._result(owner, made_by, wanted, path)
                     elif (call.id, name) in self.stand_ins:
                         value = never_returned(self.stand_ins[call.id, name])
@@ -96,6 +99,7 @@ class Binder:
                     else:
                         raise LeftOut
             values.append((name, value))
+        forms = dict(call.arguments) if canaries else {}
         for name, canary in canaries:
             spec = operation.arguments[name]
             addressee = forms.get(spec.to) if isinstance(spec, Secrets) and spec.to else None
@@ -124,9 +128,6 @@ class Binder:
         canary = self.mint.mint(self.script.serial + user, slot, kind, **shape)
         self.planted[canary.user, canary.slot] = Planted(canary=canary, owner=user, call=call, argument="")
         return canary.value
-
-    def _acts(self, user: int) -> bool:
-        return any(call.user == user for call in self.script.program.calls)
 
     def _result(self, owner: int, operation: str, wanted: int, path: str | None) -> object:
         returned = self._results.get((owner, operation))

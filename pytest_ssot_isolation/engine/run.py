@@ -161,7 +161,7 @@ class Run:
         self.trouble: Trouble | None = None
         self._sessions: dict[int, session.Session] = {}
         self._contexts: dict[int, contextvars.Context] = {}
-        self._tasks: dict[asyncio.Task[None], tuple[Call, int]] = {}
+        self._tasks: dict[asyncio.Task[Any], tuple[Call, int]] = {}
         self._queues: dict[int, deque[Call]] = {}
         self._open = 0
         self._in_common: tuple[InCommon, ...] = ()
@@ -332,15 +332,17 @@ class Run:
             self._at_rest()
 
     def _before_step(self, lane: Lane) -> None:
-        if lane.task in self._tasks:
-            call, steps = self._tasks[lane.task]  # type: ignore[index]
+        made = self._tasks.get(lane.task)
+        if made is not None:
+            call, steps = made
             if steps:
                 self.faults.before(call.id, steps, lane.task)
-            self._tasks[lane.task] = (call, steps + 1)  # type: ignore[index]
+            self._tasks[lane.task] = (call, steps + 1)
 
     def _after_step(self, lane: Lane) -> None:
-        if lane.task in self._tasks:
-            call, steps = self._tasks[lane.task]  # type: ignore[index]
+        made = self._tasks.get(lane.task)
+        if made is not None:
+            call, steps = made
             self.faults.after(call.id, steps, lane.task, self.turns.sent_over)
 
     async def _end_calls(self) -> None:

@@ -15,6 +15,7 @@ from pytest_ssot_isolation.engine.choosers import RandomWalk, Recorded
 from pytest_ssot_isolation.engine.faults import DRAWN
 from pytest_ssot_isolation.engine.findings import Seen, Teller
 from pytest_ssot_isolation.engine.habits import Habits
+from pytest_ssot_isolation.engine.heap import set_aside
 from pytest_ssot_isolation.engine.joined import join
 from pytest_ssot_isolation.engine.judge import Bench
 from pytest_ssot_isolation.engine.record import Recording
@@ -117,7 +118,8 @@ class Hunt:
     async def run(self) -> None:
         """Hunt until the budget ends."""
         try:
-            await self._hunt()
+            with set_aside():
+                await self._hunt()
         finally:
             self.attempts.terms.watch.close()
             await self.starts.end()

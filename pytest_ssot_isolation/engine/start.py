@@ -44,6 +44,7 @@ class Starts:
         self._scope = scope
         self._within = within
         self._kept: tuple[AsyncExitStack, Any] | None = None
+        self._has_end = bool(within)
 
     @property
     def are_equal(self) -> bool:
@@ -95,13 +96,13 @@ class Starts:
             return None
         try:
             given = self._world()
-            if hasattr(type(given), "__aenter__"):
-                return await stack.enter_async_context(given)
-            if inspect.isawaitable(given):
+            if inspect.isawaitable(given) and not hasattr(type(given), "__aenter__"):
                 given = await given
-                if hasattr(type(given), "__aenter__"):
-                    return await stack.enter_async_context(given)
+            if hasattr(type(given), "__aenter__"):
+                self._has_end = True
+                return await stack.enter_async_context(given)
             if hasattr(type(given), "__enter__"):
+                self._has_end = True
                 return stack.enter_context(given)
         except Exception as error:
             name = getattr(self._world, "__qualname__", repr(self._world))
@@ -132,6 +133,8 @@ class Starts:
             ) from error
 
     async def _leave(self, stack: AsyncExitStack) -> None:
+        if not self._has_end:
+            return  # a plain value; a task to leave it would be a tenth of a short example
         leaving = asyncio.get_running_loop().create_task(stack.aclose())
         done, _ = await asyncio.wait({leaving}, timeout=LEAVING_PATIENCE)
         if not done:
