@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +86,7 @@ class Isolation:
         self._watch: Watch | None = None
         self._settings = settings
         self._test_id = test_id
-        self._marker = dict(marker or {})
+        self._marker = {name: value for name, value in (marker or {}).items() if name != "loop"}
         self._resets = resets
         self._root = root
         self._record = record
@@ -160,14 +161,27 @@ class Isolation:
         }  # fmt: skip
         set_here = {name: value for name, value in given.items() if value is not _UNSET}
         asked = read(surface, self._marker, set_here, self._extensions())
-        report = self._with_notes(self._run(asked, world, progress))
+        return self._concluded(self._run(asked, world, progress))
+
+    def _concluded(self, report: Report) -> Report:
+        __tracebackhide__ = True
+        report = self._with_notes(report)
         self._record(report)
         return _or_raise(report, self._settings.fail_on)
 
     async def check_async(self, surface: Any, **options: Any) -> Report:
-        """``check`` for a test that is itself a coroutine: runs in a loop of its own in a worker thread."""
+        """``check`` for a test that is itself a coroutine: runs in a loop of its own in a worker thread.
+
+        With ``@pytest.mark.isolation(loop="pytest-asyncio")`` it runs in the test's own loop, beside its fixtures.
+        """
         loop = asyncio.get_running_loop()
         world = options.get("world")
+        if _is_gate(loop):
+            __tracebackhide__ = True
+            bound = inspect.signature(self.check).bind(surface, **options).arguments
+            world, progress = bound.pop("world", None), bound.pop("progress", _silent)
+            asked = read(bound.pop("surface"), self._marker, bound, self._extensions())
+            return self._concluded(await _in_this_loop(self._run_here(asked, world, progress)))
         if world is not None:
             options["world"] = _foreign_loop_guard(world, loop)
         __tracebackhide__ = True
@@ -191,7 +205,7 @@ class Isolation:
             ask = replace(ask, seconds=ask.seconds / 2)  # The other half is for the weakened application.
         hunt = self._hunt(ask, asked, world, progress, store.keep, store.known(ask.surfaces), test)
         if replay is not None:
-            return self._replayed(replay, hunt, ask, began)
+            return _in_own_loop(self._replayed(replay, hunt, ask, began))
         with Host() as host, test.recording() if test is not None else nullcontext():
             host.run(hunt.run())
             eager = host.loop.saw_eager_tasks
@@ -204,6 +218,30 @@ class Isolation:
             lambda seconds, reach: self._try(asked, ask, world, test, hunt, seconds, reach), ask.seconds
         )
         return replace(with_mutants(report, mutants), seconds=time.monotonic() - began)
+
+    async def _run_here(
+        self, asked: Parameters, world: Callable[[], Any] | None, progress: Callable[[int, int], None]
+    ) -> Report:
+        """``_run`` in the caller's loop, which is a gate loop."""
+        from pytest_ssot_isolation.conclude import conclude
+        from pytest_ssot_isolation.engine.store import Store
+
+        if asked.mutate:
+            raise SurfaceError(
+                "mutate= runs a check for each weakened guard, each in an event loop of its own.\n"
+                'To fix this, leave loop="pytest-asyncio" out of this test\'s marker, and make what belongs to an '
+                "event loop in the world factory."
+            )
+        began = time.monotonic()
+        ask = self._ask(asked)
+        store = Store(self._folder(), self._test_id)
+        hunt = self._hunt(ask, asked, world, progress, store.keep, store.known(ask.surfaces))
+        replay = asked.replay or self._settings.replay
+        if replay is not None:
+            return await self._replayed(replay, hunt, ask, began)
+        await hunt.run()
+        eager = getattr(asyncio.get_running_loop(), "saw_eager_tasks", False)
+        return conclude(hunt, ask, test=self._test_id, seconds=time.monotonic() - began, eager=eager)
 
     # -- the self-test -------------------------------------------------------------------------------
 
@@ -340,7 +378,7 @@ class Isolation:
             lambda recording, told: recording.to_text(),
             (),
         )
-        report = self._replayed(str(text_or_path), hunt, ask, began)
+        report = _in_own_loop(self._replayed(str(text_or_path), hunt, ask, began))
         self._record(report)
         return report
 
@@ -348,9 +386,8 @@ class Isolation:
         """``replay`` for a test that is itself a coroutine."""
         return await asyncio.to_thread(self.replay, text_or_path, surface, **options)
 
-    def _replayed(self, text: str, hunt: Hunt, ask: Ask, began: float) -> Report:
+    async def _replayed(self, text: str, hunt: Hunt, ask: Ask, began: float) -> Report:
         from pytest_ssot_isolation.conclude import conclude
-        from pytest_ssot_isolation.engine.host import Host
         from pytest_ssot_isolation.engine.record import parse, restore, text_of
         from pytest_ssot_isolation.model.canary import Mint
         from pytest_ssot_isolation.model.scan import Scanner
@@ -360,8 +397,7 @@ class Isolation:
         mint = Mint(hashlib.sha256(f"canaries {recording.seed}".encode()).digest())
         hunt.bench.scanner = Scanner(mint)
         hunt.attempts.terms = replace(hunt.attempts.terms, mint=mint, boundary=recording.boundary)
-        with Host() as host:
-            host.run(hunt.replay(recording))
+        await hunt.replay(recording)
         return conclude(
             hunt, ask, test=self._test_id, seconds=time.monotonic() - began, eager=False, replayed=True
         )
@@ -369,6 +405,20 @@ class Isolation:
     # -- an ordinary test, several users ---------------------------------------------------------------
 
     def run_together(
+        self, test: Callable[..., Any], name: str, arguments: Mapping[str, Any], marker: Mapping[str, Any]
+    ) -> Report:
+        """``run_together_async`` in an event loop of the harness."""
+        __tracebackhide__ = True  # A failure is told at the test's own line.
+        return _in_own_loop(self._run_together(test, name, arguments, marker))
+
+    async def run_together_async(
+        self, test: Callable[..., Any], name: str, arguments: Mapping[str, Any], marker: Mapping[str, Any]
+    ) -> Report:
+        """``run_together`` in the event loop of the test's fixtures, which is a gate loop."""
+        __tracebackhide__ = True
+        return await _in_this_loop(self._run_together(test, name, arguments, marker))
+
+    async def _run_together(
         self, test: Callable[..., Any], name: str, arguments: Mapping[str, Any], marker: Mapping[str, Any]
     ) -> Report:
         """Run an ordinary ``async def`` test once for each user, all at the same time, interleaved.
@@ -387,13 +437,13 @@ class Isolation:
             LeakFound: A user saw another's canary, or users wait for each other for ever.
         """
         from pytest_ssot_isolation.conclude import conclude
-        from pytest_ssot_isolation.engine.host import Host
         from pytest_ssot_isolation.engine.store import Store
         from pytest_ssot_isolation.surfaces.plain_test import surface_of
 
         __tracebackhide__ = True  # A failure is told at the test's own line.
         began = time.monotonic()
         surface = surface_of(test, name, arguments)
+        marker = {option: value for option, value in marker.items() if option != "loop"}
         unknown = sorted(set(marker) - {"users", "examples", "faults", "reset", "replay"})
         if unknown:
             raise SurfaceError(
@@ -409,10 +459,9 @@ class Isolation:
         hunt = self._hunt(ask, asked, None, _silent, store.keep, store.known((surface,)))
         replay = asked.replay or self._settings.replay
         if replay is not None:
-            report = self._replayed(replay, hunt, ask, began)
+            report = await self._replayed(replay, hunt, ask, began)
         else:
-            with Host() as host:
-                host.run(hunt.run())
+            await hunt.run()
             report = conclude(hunt, ask, test=self._test_id, seconds=time.monotonic() - began, eager=False)
         self._record(report)
         if hunt.unmet:
@@ -501,6 +550,29 @@ class Isolation:
     async def check_factory_async(self, factory: Callable[..., Any], **options: Any) -> Report:
         """``check_factory`` for a test that is itself a coroutine."""
         return await asyncio.to_thread(self.check_factory, factory, **options)
+
+
+def _in_own_loop(work: Coroutine[Any, Any, Report]) -> Report:
+    """Do the harness's work in an event loop of its own."""
+    __tracebackhide__ = True
+    from pytest_ssot_isolation.engine.host import Host
+
+    with Host() as host:
+        return host.run(work)
+
+
+async def _in_this_loop(work: Coroutine[Any, Any, Report]) -> Report:
+    """Do the harness's work in the caller's loop, which is a gate loop."""
+    __tracebackhide__ = True
+    from pytest_ssot_isolation.engine.host import Watchdog
+
+    with Watchdog(asyncio.get_running_loop()):
+        return await work
+
+
+def _is_gate(loop: asyncio.AbstractEventLoop) -> bool:
+    # Asked of the loop, so that a test without one does not pay for the engine's import.
+    return hasattr(loop, "close_gate")
 
 
 def _or_raise(report: Report, fail_on: str) -> Report:

@@ -84,8 +84,8 @@ EXTENSIONS: Final[pytest.StashKey[Extensions]] = pytest.StashKey()
 MARKERS: Final = (
     "isolation(**defaults): defaults for `isolation.check` in this test; every test that requests the fixture"
     " `isolation` carries this marker.",
-    "concurrency(users=4, examples=None, faults=(), reset=None): run this `async def` test once for each user"
-    " at the same time, interleaved.",
+    "concurrency(users=4, examples=None, faults=(), reset=None, loop=None): run this `async def` test once for each"
+    " user at the same time, interleaved.",
     "postgres(schema=None, version=None, image=None): this test's PostgreSQL database and its server.",
     "clickhouse(schema=None, version=None, image=None): this test's ClickHouse database and its server.",
     "proves(*claims, controls=()): this test covers these claims of the proof.",

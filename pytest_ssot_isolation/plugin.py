@@ -19,6 +19,7 @@ from pytest_ssot_isolation.fixtures import postgres_server as postgres_server
 from pytest_ssot_isolation.fixtures import ssot_servers as ssot_servers
 from pytest_ssot_isolation.fixtures import user_context as user_context
 from pytest_ssot_isolation.fixtures import user_contexts as user_contexts
+from pytest_ssot_isolation.gate_loops import pytest_generate_tests as pytest_generate_tests
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

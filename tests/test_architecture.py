@@ -42,7 +42,7 @@ MAP = {
     "__init__": room(inside="*"),
     "__main__": room("cli"),
     "plugin": room(
-        "options fixtures",
+        "options fixtures gate_loops",
         inside="hookspecs extensions gathering known_findings together audit proof report surfaces engine "
         "harness provisioning",
     ),
@@ -57,7 +57,8 @@ MAP = {
     "parameters": room("surfaces extensions", inside="engine oracles"),
     "conclude": room(inside=ENGINE),
     "proof": room("options", inside="report audit"),
-    "together": room("options", inside=f"fixtures harness parameters conclude report {FOLDERS}"),
+    "gate_loops": room(inside="engine"),
+    "together": room("options gate_loops", inside=f"fixtures harness parameters conclude report {FOLDERS}"),
     "demo": room("harness options report", inside=FOLDERS),
     "gathering": room("options", inside="report"),
     "cli": room("__init__", inside="demo engine harness provisioning report"),

@@ -55,14 +55,8 @@ class Host:
         asyncio.set_event_loop(self.loop)
         self._workers = ThreadPoolExecutor(thread_name_prefix="ssot-worker")
         self.loop.set_default_executor(self._workers)
-        self._own = threading.get_ident()
-        self._ended = threading.Event()
-        self._takes_signals = threading.current_thread() is threading.main_thread()
-        if self._takes_signals:
-            self._handler = signal.signal(WAKE_UP, self._interrupt)
-        self._watchdog = threading.Thread(target=self._watch, name="ssot-watchdog", daemon=True)
-        self._watchdog.start()
-        self.loop.outside.begin()
+        self._watchdog = Watchdog(self.loop, self._busy_patience)
+        self._watchdog.__enter__()
         return self
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -84,10 +78,7 @@ class Host:
         return result
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._watchdog.join()
-        if self._takes_signals:
-            signal.signal(WAKE_UP, self._handler)
+        self._watchdog.__exit__()
         loop = self.loop
         try:
             loop.open_gate()
@@ -119,7 +110,35 @@ class Host:
                 if task.done() and not task.cancelled():
                     task.exception()  # read, so that nobody is told of it once more
 
-    # -- steps that do not come back -----------------------------------------------------------------
+
+class Watchdog:
+    """Ends steps that do not come back, as long as runs are made in a gate loop of this thread.
+
+    Args:
+        loop: The gate loop, the harness's own or another's.
+        busy_patience: As for ``Host``.
+    """
+
+    def __init__(self, loop: Any, busy_patience: float = BUSY_PATIENCE) -> None:
+        self.loop = loop
+        self._busy_patience = busy_patience
+
+    def __enter__(self) -> Watchdog:
+        self._own = threading.get_ident()
+        self._ended = threading.Event()
+        self._takes_signals = threading.current_thread() is threading.main_thread()
+        if self._takes_signals:
+            self._handler = signal.signal(WAKE_UP, self._interrupt)
+        self._thread = threading.Thread(target=self._watch, name="ssot-watchdog", daemon=True)
+        self._thread.start()
+        self.loop.outside.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self._takes_signals:
+            signal.signal(WAKE_UP, self._handler)
 
     def _watch(self) -> None:
         """End a step that burns the processor: nothing in the loop could, since the loop does not turn."""
