@@ -19,7 +19,7 @@ LEAST_RUNS = 40
 MOST_PATIENCE = 30.0
 """Seconds after which even those are."""
 
-SMALL = 6
+SMALL = 8
 """Calls of an example that is small enough to try every schedule with one switch."""
 
 DEEPEST = 4
