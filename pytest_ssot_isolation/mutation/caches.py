@@ -163,6 +163,7 @@ class KeyGuard:
         part: ``"user"`` or ``"tenant"``.
         form: The form; None for every key of the library that has the part.
         stage: What is known of the runs.
+        is_idle: Never: it was seen at work.
     """
 
     place: str
@@ -170,6 +171,7 @@ class KeyGuard:
     part: str
     form: str | None
     stage: Stage
+    is_idle: bool = False
 
     @contextmanager
     def weakened(self) -> Iterator[Reach]:

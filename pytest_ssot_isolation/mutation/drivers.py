@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from pytest_ssot_isolation.mutation.patches import Patches
+
 if TYPE_CHECKING:
-    from pytest_ssot_isolation.mutation.patches import Patches
+    from pytest_ssot_isolation.mutation.guards import Stage
 
 
 class OnStatement(Protocol):
@@ -20,6 +24,7 @@ class OnStatement(Protocol):
     def __call__(self, sql: str, arguments: Any, dialect: str) -> str: ...
 
 
+PROVISIONING: Final = "ssot-postgres"
 _DIALECTS: Final = {"postgresql": "postgres", "mssql": "tsql", "clickhousedb": "clickhouse"}
 _CLICKHOUSE: Final = [
     "query",
@@ -60,6 +65,26 @@ class Taps:
             if name in sys.modules and name not in self._tapped:
                 self._tapped.add(name)
                 tap(self._patches, self._on_statement)
+
+
+@contextmanager
+def tapped(stage: Stage, on_statement: OnStatement) -> Iterator[None]:
+    """See every statement of the application, also of drivers that are loaded later on."""
+
+    def on_theirs(sql: str, arguments: Any, dialect: str) -> str:
+        # The package's own, such as the reset of a database, are sent from a thread of its own.
+        if threading.current_thread().name == PROVISIONING:
+            return sql
+        return on_statement(sql, arguments, dialect)
+
+    with Patches() as patches:
+        taps = Taps(patches, on_theirs)
+        taps.refresh()
+        stage.entered.append(taps.refresh)
+        try:
+            yield
+        finally:
+            stage.entered.remove(taps.refresh)
 
 
 def _asyncpg(patches: Patches, on_statement: OnStatement) -> None:

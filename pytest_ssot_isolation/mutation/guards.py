@@ -29,6 +29,11 @@ class Guard(Protocol):
         """What it is and where, in words."""
         ...
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is known already that the check does not come near it."""
+        ...
+
     def weakened(self) -> AbstractContextManager[Reach]:
         """Weaken it for a while; it is back when this is left, however it is left."""
         ...

@@ -7,12 +7,18 @@ session of the owner's role was seen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from pytest_ssot_isolation.mutation.drivers import tapped
 from pytest_ssot_isolation.mutation.guards import Reach, Stage
+
+_WORDS: Final = re.compile(r"\w+")
+LONGEST: Final = 4000
+"""Characters of a statement that is looked at; a longer one is data rather than a question."""
 
 LOOKS: Final = 3
 """Worlds whose sessions are asked for."""
@@ -52,12 +58,14 @@ class RowGuard:
         database: Where.
         weaken: The script that weakens it.
         restore: The script that brings it back.
+        is_idle: Whether no statement of the check named the table.
     """
 
     place: str
     database: Database
     weaken: str
     restore: str
+    is_idle: bool = False
 
     @contextmanager
     def weakened(self) -> Iterator[Reach]:
@@ -77,15 +85,25 @@ class ForceRls:
     databases: Sequence[Database]
     _roles: set[str] = field(default_factory=set)
     _looks: int = 0
+    _words: set[str] = field(default_factory=set)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Ask who is connected, before the first worlds end."""
         self.stage.leaving.append(self._look)
         try:
-            yield
+            with tapped(self.stage, self._see):
+                yield
         finally:
             self.stage.leaving.remove(self._look)
+
+    def _see(self, sql: str, arguments: Any, dialect: str) -> str:
+        if len(sql) <= LONGEST and "pg_catalog." not in sql:
+            self._words.update(_WORDS.findall(sql.lower()))
+        return sql
+
+    def _is_idle(self, table: str) -> bool:
+        return not set(_WORDS.findall(table.rpartition(".")[2].lower())) <= self._words
 
     def _look(self) -> None:
         if self._looks < LOOKS:
@@ -103,7 +121,9 @@ class ForceRls:
                 open_ = " ".join(f"{word} (true)" for word, said in parts if said is not None)
                 closed = " ".join(f"{word} ({said})" for word, said in parts if said is not None)
                 place = f"the row policy {name} on {table}"
-                guards.append(RowGuard(place, database, f"{alter} {open_}", f"{alter} {closed}"))
+                guards.append(
+                    RowGuard(place, database, f"{alter} {open_}", f"{alter} {closed}", self._is_idle(table))
+                )
             for table, owner in database.ask(_FORCED):
                 if owner in self._roles:
                     alter = f"ALTER TABLE {table}"
@@ -113,6 +133,7 @@ class ForceRls:
                             database,
                             f"{alter} NO FORCE ROW LEVEL SECURITY",
                             f"{alter} FORCE ROW LEVEL SECURITY",
+                            self._is_idle(table),
                         )
                     )
         return guards

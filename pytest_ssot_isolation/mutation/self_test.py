@@ -99,6 +99,8 @@ class SelfTest:
 
 def _tried(name: str, guard: Guard, attempt: Callable[[float, Reach], Trial], seconds: float) -> Mutant:
     trial, reached = Trial(), 0
+    if guard.is_idle:
+        return Mutant(mutation=name, place=guard.place, outcome=NOT_REACHED)
     try:
         with guard.weakened() as reach:
             trial = attempt(seconds, reach)

@@ -7,34 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_ssot_isolation.mutation import statements
-from pytest_ssot_isolation.mutation.drivers import Taps
+from pytest_ssot_isolation.mutation.drivers import tapped
 from pytest_ssot_isolation.mutation.guards import Reach, Stage
-from pytest_ssot_isolation.mutation.patches import Patches
-
-if TYPE_CHECKING:
-    from pytest_ssot_isolation.mutation.drivers import OnStatement
 
 SURE = 0.9
 """Share of its executions in which a condition has to compare with the acting user's own id."""
 
 SHOWN = 160
 """Characters of a statement that are shown."""
-
-
-@contextmanager
-def tapped(stage: Stage, on_statement: OnStatement) -> Iterator[None]:
-    """See every statement, also of drivers that are loaded later on."""
-    with Patches() as patches:
-        taps = Taps(patches, on_statement)
-        taps.refresh()
-        stage.entered.append(taps.refresh)
-        try:
-            yield
-        finally:
-            stage.entered.remove(taps.refresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +30,7 @@ class SqlGuard:
         number: Which of its conditions or settings.
         rewrite: Weakens it: given the text and the number.
         stage: What is known of the runs.
+        is_idle: Never: it was seen at work.
     """
 
     place: str
@@ -54,6 +38,7 @@ class SqlGuard:
     number: int
     rewrite: Callable[[str, statements.Statement, int], str]
     stage: Stage
+    is_idle: bool = False
 
     @contextmanager
     def weakened(self) -> Iterator[Reach]:

@@ -92,11 +92,13 @@ class VariableGuard:
         place: The variable and where it is held.
         variable: The variable.
         packages: Installed packages that count as the application's.
+        is_idle: Not known before it is tried.
     """
 
     place: str
     variable: ContextVar[Any]
     packages: tuple[str, ...]
+    is_idle: bool = False
 
     @contextmanager
     def weakened(self) -> Iterator[Reach]:

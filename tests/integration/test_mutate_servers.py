@@ -227,6 +227,8 @@ def test_row_security_and_local_settings_and_both_are_back_afterwards(
     isolation: Isolation, notes: PostgresDatabase
 ) -> None:
     notes.apply(POLICIES)
+    notes.apply("CREATE TABLE apart (owner text); ALTER TABLE apart ENABLE ROW LEVEL SECURITY")
+    notes.apply("CREATE POLICY far ON apart USING (owner = current_user)")
     question = """
         SELECT pg_get_expr(polqual, polrelid), relforcerowsecurity
         FROM pg_policy JOIN pg_class c ON c.oid = polrelid"""
@@ -236,6 +238,7 @@ def test_row_security_and_local_settings_and_both_are_back_afterwards(
     report = weakened(isolation, Notes, world, "force_rls", "set_local")
 
     assert outcomes(report) == {
+        "force_rls: the row policy far on public.apart": "not reached",
         "force_rls: the row policy own on public.notes": "killed",
         "set_local: app.user_id in: SELECT set_config ( ? , $ ? , true )": "killed",
     }

@@ -21,6 +21,7 @@ class Door:
 
     place: str
     cannot: bool = False
+    is_idle: bool = False
 
     @contextmanager
     def weakened(self) -> Iterator[Reach]:
@@ -64,12 +65,13 @@ def outcomes(*doors: Door) -> dict[str, str]:
 def test_each_outcome_by_its_name() -> None:
     doors = [Door(place) for place in ("watched", "unwatched", "unused", "stuck")]
 
-    assert outcomes(*doors, Door("locked", cannot=True)) == {
+    assert outcomes(*doors, Door("locked", cannot=True), Door("watched too", is_idle=True)) == {
         "watched": "killed",
         "unwatched": "survived",
         "unused": "not reached",
         "stuck": "broken",
         "locked": "broken",
+        "watched too": "not reached",
     }
     assert IN_FORCE == []
 
