@@ -88,6 +88,31 @@ def test_row_security_applies_to_the_application_and_not_to_the_owner(notes: Pos
     assert len(ask(notes.owner_dsn, "SELECT body FROM notes")) == 2
 
 
+def test_all_others_read_past_row_security_and_the_application_does_not(notes: PostgresDatabase) -> None:
+    notes.apply("INSERT INTO notes (tenant, body) VALUES ('A', 'a'), ('B', 'b')")
+    admin = notes.server._admin.at(notes.name)
+    ask(admin.url(), "CREATE ROLE passes LOGIN BYPASSRLS PASSWORD 'x'", "GRANT SELECT ON notes TO passes")
+    try:
+        seen = {
+            name: len(ask(dsn, "SET app.tenant_id = 'A'", "SELECT * FROM notes"))
+            for name, dsn in (
+                ("superuser", admin.url()),
+                ("owner", notes.owner_dsn),
+                ("BYPASSRLS", admin.as_role("passes", "x").url()),
+                ("application", notes.dsn),
+                ("a user of the application", notes.dsn_for(user("alice", "A"))),
+            )
+        }
+        for role in ("postgres", "passes", notes._open.owner.user):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                ask(notes.dsn, f"SET ROLE {role}")
+    finally:
+        ask(admin.url(), "DROP OWNED BY passes", "DROP ROLE passes")
+
+    passing = {"superuser": 2, "owner": 2, "BYPASSRLS": 2}
+    assert seen == {**passing, "application": 1, "a user of the application": 1}
+
+
 @pytest.mark.parametrize(
     "statement",
     [

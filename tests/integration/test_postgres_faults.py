@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -140,8 +143,6 @@ def test_a_server_that_never_becomes_ready_is_given_up_in_time(fake: Path, folde
 def test_a_port_that_somebody_takes_meanwhile_is_exchanged_for_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import socket
-
     with socket.socket() as taken, socket.socket() as free:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -164,8 +165,6 @@ def test_a_port_that_somebody_takes_meanwhile_is_exchanged_for_another(
 def test_ports_that_are_all_taken_are_told_with_the_remedy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import socket
-
     home = folder / "home"
     home.mkdir(mode=0o711)
     found = programs.find()
@@ -441,8 +440,6 @@ def test_nobody_listening_is_told_with_the_remedy() -> None:
 
 
 def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
-    import socket
-
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -450,6 +447,36 @@ def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
         with pytest.raises(ServerFailed, match=r"no answer within 1 s\n.*the time-out named 'connect'"):
             by_dsn(f"postgresql://u:{SECRET}@127.0.0.1:{silent.getsockname()[1]}/x_test", "silent")
     assert time.monotonic() - began < 5
+
+
+def test_a_pooler_in_between_is_told_with_the_remedy(given: PostgresServer) -> None:
+    """A stand-in for PgBouncer, which as well tells its clients other process numbers than the server's."""
+    import socketserver
+    import threading
+
+    class Pooler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((given._admin.host, given._admin.port)) as server:
+                threading.Thread(target=self.forward, args=(self.request, server), daemon=True).start()
+                self.forward(server, self.request)
+
+        def forward(self, source: socket.socket, target: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while told := source.recv(65536):
+                    # `K`: the number of the server's process, and the key to cancel its queries.
+                    target.sendall(re.sub(rb"(?s)(?<=K\0\0\0\x0c)....", b"\0\0\0\7", told))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Pooler) as pooler:
+        pooler.daemon_threads = True
+        threading.Thread(target=pooler.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        place = dsn(given, "maker").replace(f":{given._admin.port}/", f":{pooler.server_address[1]}/")
+        try:
+            with pytest.raises(
+                ServerFailed, match=r"(?s)is a connection pooler.*give the server's own address"
+            ):
+                by_dsn(place, "pooler")
+        finally:
+            pooler.shutdown()
 
 
 def test_too_few_connections_are_told_with_the_remedy(given: PostgresServer) -> None:

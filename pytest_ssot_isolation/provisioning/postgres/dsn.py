@@ -65,6 +65,12 @@ class _Seen:
 async def _look(place: Address, wanted: Wanted) -> _Seen:
     connection = await _reach(place, wanted.timeouts.connect)
     try:
+        if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+            raise ServerFailed(
+                f"Between here and PostgreSQL at {place} is a connection pooler, such as PgBouncer, whose sessions "
+                "change hands.\nThe tests' databases are made, watched and dropped by sessions of their own.\n"
+                "To fix this, give the server's own address; the application may use the pooler all the same."
+            )
         version = str(await connection.fetchval("SHOW server_version")).split()[0]
         major = connection.get_server_version().major
         if major < OLDEST:
@@ -99,7 +105,8 @@ async def _reach(place: Address, timeout: float) -> Connection:  # noqa: ASYNC10
     import asyncpg
 
     try:
-        return await asyncpg.connect(place.url(), timeout=timeout)
+        # Without prepared statements, which a pooler may give to another session: it is told from its answers.
+        return await asyncpg.connect(place.url(), timeout=timeout, statement_cache_size=0)
     except (
         OSError,
         TimeoutError,
