@@ -291,3 +291,10 @@ def test_the_mutants_of_a_report_survive_its_json(check: Check) -> None:
 
     assert Report.from_plain(report.to_plain()) == report
     assert report.to_plain()["mutants"]["score"] == 1.0
+
+
+def test_a_check_inside_a_coroutine_weakens_guards_as_well(harness: Callable[[], Isolation]) -> None:
+    async def asked() -> Report:
+        return await harness().check_async(Notes, world=store, mutate="drop_where", examples=20, ids="plain")
+
+    assert len(mutants(asyncio.run(asked())).killed) == 1
