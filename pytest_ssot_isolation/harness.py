@@ -543,6 +543,7 @@ class Isolation:
         from pytest_ssot_isolation.engine.factory import check_factory
 
         report = check_factory(factory, contexts=contexts, shares=shares, users=users)
+        report = replace(report, test=self._test_id)
         report = self._with_notes(self._accepted(report))
         self._record(report)
         return _or_raise(report, self._settings.fail_on)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.report.evidence import Evidence
 
 _CARRIED: Final = "ssot_proves"
+_FAILED: Final = pytest.StashKey[bool]()
+"""On an item that failed before: a plugin that runs it again may never report that try."""
+
 _VERSIONS: Final = ("pytest-ssot-isolation", "pytest", "hypothesis", "asyncpg", "clickhouse-connect")
 
 
@@ -34,7 +37,10 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         "controls": sorted(set(controls)),
         "is_inconclusive": call.excinfo is not None and call.excinfo.errisinstance(InconclusiveCheck),
         "reason": call.excinfo.exconly().splitlines()[0] if call.excinfo is not None else "",
+        "failed_before": item.stash.get(_FAILED, False),
     }
+    if report.failed and report.when != "teardown":
+        item.stash[_FAILED] = True
     benchmark: Any = getattr(item, "funcargs", {}).get("benchmark")
     measured = getattr(benchmark, "stats", None)
     if report.when == "call" and measured:
@@ -64,6 +70,7 @@ class ProofWriter:
         self._config = config
         self._paths = tuple(paths)
         self._seen: dict[str, list[pytest.TestReport]] = {}
+        self._uncollected: set[str] = set()
         self._settings = config.stash[options.SETTINGS]
         try:
             self._claims = read_claims(self._settings.claims)
@@ -75,8 +82,13 @@ class ProofWriter:
         if hasattr(report, _CARRIED):
             self._seen.setdefault(report.nodeid, []).append(report)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Remember what could not be collected: tests in there may have had something to say."""
+        if report.failed:
+            self._uncollected.add(report.nodeid)
+
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the proof, when everybody else has said what they have."""
         from pytest_ssot_isolation.report import proof
 
@@ -84,20 +96,29 @@ class ProofWriter:
         for one in self._config.stash[options.REPORT]:
             reports.setdefault(one.test, []).append(one)
         evidence = [_evidence(test, seen, reports.get(test, ())) for test, seen in sorted(self._seen.items())]
-        text = proof.render(self._claims, evidence, self._facts())
+        text = proof.render(self._claims, evidence, self._facts(session))
         for path in self._paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
 
-    def _facts(self) -> dict[str, str]:
+    def _facts(self, session: pytest.Session) -> dict[str, str]:
         facts = {
             "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
             "commit": _commit(self._config.rootpath),
             "seed": f"{self._settings.seed}",
             "profile": self._settings.profile,
+            "tests": _selection(self._config),
         }
+        if self._uncollected:
+            facts["not collected"] = "; ".join(sorted(self._uncollected))
+        if stopped := session.shouldfail or session.shouldstop:
+            facts["ended early"] = str(stopped)
         servers: dict[str, None] = self._config.stash[options.SERVERS]
-        facts["servers"] = "; ".join(sorted(servers)) or "none was asked for"
+        for one in sorted(servers):
+            engine, _, way = one.partition(" ")
+            facts[f"server: {engine}" if f"server: {engine}" not in facts else f"server: {one}"] = way
+        if not servers:
+            facts["servers"] = "none was asked for"
         facts["python"] = f"{platform.python_version()} ({platform.system()}, {platform.machine()})"
         for name in _VERSIONS:
             try:
@@ -144,14 +165,18 @@ def _outcome(seen: Sequence[pytest.TestReport]) -> tuple[str, str]:
     failed = [one for one in seen if one.outcome not in ("passed", "skipped")]  # a plugin's "rerun" as well
     calls = [one for one in seen if one.when == "call"]
     last = calls[-1] if calls else seen[-1]
+    if last.when == "call" and last.passed and getattr(last, _CARRIED)["failed_before"]:
+        return "flaky", "it passed only after it had failed"
     if failed:
         worst = failed[-1]
         carried = getattr(worst, _CARRIED)
         if calls and calls[-1].passed and worst.when != "teardown":
             return "flaky", carried["reason"]
+        # A strict xfail that passes fails without an exception.
+        reason = carried["reason"] or str(worst.longrepr or "")
         if worst.when == "setup" or carried["is_inconclusive"]:
-            return "unclear", carried["reason"]
-        return "failed", carried["reason"]
+            return "unclear", reason
+        return "failed", reason
     skipped = [one for one in seen if one.skipped]
     if skipped:
         if hasattr(skipped[0], "wasxfail"):
@@ -162,6 +187,17 @@ def _outcome(seen: Sequence[pytest.TestReport]) -> tuple[str, str]:
     if hasattr(last, "wasxfail"):
         return "unclear", "it is expected to fail, and passed"
     return "passed", ""
+
+
+def _selection(config: pytest.Config) -> str:
+    """Which tests were asked for: a proof from some of them must not look like one from all."""
+    option = config.option
+    parts = [f"{flag} {value}" for flag, value in (("-k", option.keyword), ("-m", option.markexpr)) if value]
+    parts += [f"--deselect {one}" for one in option.deselect or ()]
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
+        folder = config.invocation_params.dir
+        parts += [one for one in config.args if not config.rootpath.is_relative_to((folder / one).resolve())]
+    return f"only those of: {' '.join(parts)}" if parts else "all that were found"
 
 
 def _commit(folder: Path) -> str:

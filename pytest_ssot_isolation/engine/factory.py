@@ -271,7 +271,8 @@ class _Check:
                 )
             else:
                 explanation = (
-                    f"{self._name} made a {type(built).__name__} for {words}, and raised no ValueError"
+                    f"{self._name} made an instance of {type(built).__name__} for {words}, "
+                    "and raised no ValueError"
                 )
             self._found("refusal", "error", explanation, path=words)
 

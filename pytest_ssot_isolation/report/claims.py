@@ -34,12 +34,14 @@ class Bar:
         mean: Bound of the mean; None binds nothing.
         median: Bound of the median.
         max: Bound of the longest round.
+        before: Seconds to show beside, for so many users; None for none.
     """
 
     users: int | None = None
     mean: float | None = None
     median: float | None = None
     max: float | None = None
+    before: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Claim:
         controls: Controls that it is evidence for.
         needs: What a run may lack, in words; empty if it can be shown anywhere.
         bars: Bounds for its benchmarks.
-        before: Seconds to show beside; None for none.
+        before: Seconds to show beside a figure whose bar has none of its own; None for none.
         is_measured: Whether it takes a benchmark and a bar to prove it.
     """
 
@@ -141,10 +143,14 @@ def _claim(name: str, row: Mapping[str, Any], sections: Mapping[int, str]) -> Cl
         raise BadClaims(f"The claim {name!r} is in the area {area!r}; areas are {', '.join(AREAS)}.")
     bars = []
     for bar in row.get("budgets", ()):
-        if not isinstance(bar, dict) or not set(bar) <= {"users", *_BARS} or not set(bar) & set(_BARS):
+        if (
+            not isinstance(bar, dict)
+            or not set(bar) <= {"users", "before", *_BARS}
+            or not set(bar) & set(_BARS)
+        ):
             raise BadClaims(
                 f"The claim {name!r} has the budget {bar!r}; a budget has mean, median or max, in seconds, "
-                "and may have users."
+                "and may have users and before."
             )
         bars.append(Bar(**bar))
     return Claim(

@@ -12,6 +12,12 @@ from pytest_ssot_isolation.report.evidence import Evidence, Judged, Outcome, Sta
 _TIMES = re.compile(
     r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?(?: ?(?:UTC|Z|[+-]\d\d:?\d\d))?|\b\d[\d.,]* (?:ns|µs|ms|s|seconds)\b"
 )
+_MEANING = {
+    Standing.PROVED: "tests that could fail stand behind the claim, and none that ran did; at least one passed.",
+    Standing.REFUTED: "a test behind it failed, passed only on a second try, or measured more than its budget.",
+    Standing.NOT_SHOWN: "nothing that ran speaks for it: no test, or only such as were skipped or could say nothing.",
+    Standing.NOT_APPLICABLE: "it needs what this run lacks, and the reason is given.",
+}
 _PLURAL = {"isolation": "isolation", "ssot": "SSOT"}
 
 
@@ -32,7 +38,7 @@ def render(claims: Claims, evidence: Sequence[Evidence], facts: Mapping[str, str
     """
     ordered = sorted(evidence, key=lambda one: one.test)
     judged = [standings.judge(claim, ordered) for claim in claims.claims]
-    lines = ["# Stability proof", "", _summary(judged), "", *_facts(facts)]
+    lines = ["# Stability proof", "", *_summary(judged), "", *_facts(facts)]
     for number, title in claims.sections.items():
         lines += ["", f"## {number} {title}", ""]
         if number == READINESS:
@@ -59,12 +65,11 @@ def without_times(text: str) -> str:
     return _TIMES.sub("…", text)
 
 
-def _summary(judged: Sequence[Judged]) -> str:
+def _summary(judged: Sequence[Judged]) -> list[str]:
     counts = _counts(judged)
     parts = [f"{counts[standing]} {standing.value}" for standing in Standing if counts[standing]]
-    return (
-        f"Of {len(judged)} claims: {', '.join(parts) or 'none'}. Each is a test that could fail, in this run."
-    )
+    lines = [f"Of {len(judged)} claims: {', '.join(parts) or 'none'}.", ""]
+    return [*lines, *(f"- {standing.value}: {words}" for standing, words in _MEANING.items())]
 
 
 def _facts(facts: Mapping[str, str]) -> list[str]:
@@ -127,14 +132,16 @@ def _figures(judged: Sequence[Judged]) -> list[str]:
                 if standings.over_budget(one.claim, figure)
                 else "within"
             )
-            before = standings.seconds(one.claim.before) if one.claim.before is not None else ""
+            known = bar.before if bar is not None and bar.before is not None else one.claim.before
+            before = standings.seconds(known) if known is not None else ""
             times = " | ".join(standings.seconds(value) for value in (figure.mean, figure.median, figure.max))
             users = "" if figure.users is None else f"{figure.users:,}"
             rows.append(f"| {_cell(figure.name)} | {users} | {times} | {budget} | {before} | {state} |")
     if not rows:
         return []
     heads = ("benchmark", "users", "mean", "median", "max", "budget", "before", "status")
-    return ["", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|", *rows]
+    told = "A figure is held to the budget that is named, as a mean, a median or a max; the other figures stand beside."
+    return ["", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|", *rows, "", told]
 
 
 def _readiness(judged: Sequence[Judged]) -> list[str]:
@@ -162,7 +169,10 @@ def _compliance(judged: Sequence[Judged], evidence: Sequence[Evidence]) -> list[
     for each in judged:
         for control in each.claim.controls:
             behind.setdefault(control, {}).update({one.test: one for one in each.evidence})
-    lines = ["Evidence for an auditor, who alone can say whether a control is met."]
+    lines = [
+        "Evidence for an auditor, who alone can say whether a control is met. It was gathered in the run whose facts "
+        "head this document."
+    ]
     if not behind:
         return [
             *lines,
@@ -170,17 +180,27 @@ def _compliance(judged: Sequence[Judged], evidence: Sequence[Evidence]) -> list[
             'No test names a control: `@pytest.mark.proves("...", controls=("SOC2:CC6.1",))`.',
         ]
     for control in sorted(behind):
-        lines += ["", f"### {_line(control)}", "", "| test | outcome | claims |", "| --- | --- | --- |"]
         tests = [behind[control][name] for name in sorted(behind[control])]
+        lines += ["", f"### {_line(control)}", "", _outcomes(tests), ""]
+        if not tests:
+            continue
+        lines += ["| test | outcome | claims |", "| --- | --- | --- |"]
         for one in tests:
             names = ", ".join(f"`{name}`" for name in one.claims)
             lines.append(f"| `{_cell(one.test)}` | {one.outcome.value} | {names} |")
         told = [f"- `{one.test}`: {_line(text)}" for one in tests for text in _told(one)]
         if told:
             lines += ["", *told]
-        if not tests:
-            lines += ["", "No test behind it ran."]
     return lines
+
+
+def _outcomes(tests: Sequence[Evidence]) -> str:
+    if not tests:
+        return "No test behind it ran."
+    counts = {outcome: sum(one.outcome is outcome for one in tests) for outcome in Outcome}
+    how = ", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count)
+    found = sum(len(one.findings) for one in tests)
+    return f"Tests: {how}. Findings: {found or 'none'}."
 
 
 def _told(one: Evidence) -> Iterator[str]:

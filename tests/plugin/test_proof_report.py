@@ -133,6 +133,137 @@ def test_a_test_that_passes_only_on_its_second_try_refutes(project: Project) -> 
     assert "- test_it.py::test_flaky: it passed only after it had failed" in text
 
 
+def test_a_first_try_that_nobody_reported_refutes_as_well(project: Project) -> None:
+    # So does the plugin `flaky`: only the try that counts for it is reported.
+    project.conftest(
+        """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            reports = runtestprotocol(item, nextitem=nextitem, log=False)
+            if any(report.failed for report in reports):
+                item._initrequest()
+                reports = runtestprotocol(item, nextitem=nextitem, log=False)
+            for report in reports:
+                item.ihook.pytest_runtest_logreport(report=report)
+            return True
+        """
+    )
+    project.test(
+        """
+        import pytest
+        tries = []
+
+        @pytest.mark.proves("isolation.contexts")
+        def test_flaky():
+            tries.append(1)
+            assert len(tries) > 1
+
+        @pytest.fixture
+        def shaky():
+            tries.append(1)
+            assert len(tries) > 3
+
+        @pytest.mark.proves("isolation.websockets")
+        def test_of_a_shaky_fixture(shaky): pass
+
+        @pytest.mark.proves("isolation.databases")
+        def test_that_fails_twice(): assert 1 == 2
+        """
+    )
+
+    for arguments in ((), ("-n1",)):
+        text = proof(project, *arguments)
+
+        assert standing(text, "isolation.contexts") == "REFUTED"
+        assert standing(text, "isolation.websockets") == "REFUTED"
+        assert "- test_it.py::test_flaky: it passed only after it had failed" in text
+        assert "- test_it.py::test_that_fails_twice: AssertionError: assert 1 == 2" in text
+
+
+def test_a_claim_of_the_projects_own_section_needs_a_test_as_well(project: Project) -> None:
+    project.ini(ssot_claims="claims.toml").file(
+        "claims.toml",
+        """
+        [sections]
+        9 = "Backups"
+        [claims."backup.restores"]
+        section = 9
+        text = "A backup restores"
+        """,
+    )
+    project.test("def test_it(): pass\n")
+
+    text = proof(project)
+
+    assert "## 9 Backups" in text
+    assert standing(text, "backup.restores") == "NOT SHOWN"
+    assert "- no test that ran is marked as proving it" in text.partition("## 9 Backups")[2]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "in a worker"])
+def test_a_proof_from_some_of_the_tests_says_from_which(project: Project, workers: tuple[str, ...]) -> None:
+    project.test(TESTS)
+
+    assert "| tests | all that were found |" in proof(project, *workers)
+    text = proof(project, "-k", "apart", "test_it.py", *workers)
+
+    assert "| tests | only those of: -k apart test_it.py |" in text
+    assert standing(text, "isolation.concurrent-users") == "PROVED"
+    assert standing(text, "isolation.contexts") == "NOT SHOWN"
+
+
+def test_what_could_not_be_collected_and_why_the_run_ended_early_are_told(project: Project) -> None:
+    project.test(TESTS).file("test_broken.py", "import nothing_of_that_name\n")
+
+    text = proof(project, "--continue-on-collection-errors", "--maxfail=2")
+
+    assert "| not collected | test_broken.py |" in text
+    assert "| ended early | stopping after 2 failures |" in text
+
+
+def test_a_strict_xfail_that_passes_refutes_and_says_so(project: Project) -> None:
+    project.test(
+        """
+        import pytest
+
+        @pytest.mark.proves("isolation.contexts")
+        @pytest.mark.xfail(strict=True, reason="known since May")
+        def test_it(): pass
+        """
+    )
+
+    text = proof(project)
+
+    assert standing(text, "isolation.contexts") == "REFUTED"
+    assert "- test_it.py::test_it: [XPASS(strict)] known since May" in text
+
+
+def test_what_is_wrong_with_a_factory_is_told_in_whole_sentences(project: Project) -> None:
+    project.test(
+        """
+        import pytest
+
+        class Agent: pass
+        only = Agent()
+
+        def make(context):
+            if context is None:
+                raise ValueError("no context")
+            return only
+
+        @pytest.mark.proves("ssot.factories", controls=("SOC2:CC6.1",))
+        def test_it(isolation): isolation.check_factory(make)
+        """
+    )
+
+    text = proof(project)
+
+    told = "- test_it.py::test_it: make gave one and the same Agent to user-0000, user-0001, user-0002, "
+    assert f"{told}user-0003 and 16 more" in text
+    assert "Tests: 1 failed. Findings: " in text.partition("### SOC2:CC6.1")[2]
+
+
 def test_a_benchmark_joins_with_its_budget(project: Project) -> None:
     project.ini(ssot_claims="claims.toml").file(
         "claims.toml",

@@ -144,7 +144,9 @@ def test_a_missing_context_that_is_accepted_is_a_leak() -> None:
 
     assert oracles(report) == {"refusal"}
     told = [finding.explanation for finding in report.findings]
-    assert told[0].endswith("lax made a Agent for a missing context (None), and raised no ValueError")
+    assert told[0].endswith(
+        "lax made an instance of Agent for a missing context (None), and raised no ValueError"
+    )
     assert any("a look-alike of a context whose user_id is 'undefined'" in line for line in told)
 
 

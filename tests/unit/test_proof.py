@@ -210,6 +210,16 @@ def test_the_document_shows_benchmarks_with_budget_what_it_took_before_and_statu
     assert "| test_speed | 20 | 30 ms | 30 ms | 400 ms | mean 20 ms, max 500 ms | 15.3 ms | over |" in text
 
 
+def test_what_it_took_before_may_be_known_for_one_number_of_users_only() -> None:
+    bars = (Bar(users=1, median=1, before=0.0153), Bar(users=3, median=1))
+    claim = Claim(name="a.b", section=3, area="performance", text="x", bars=bars, is_measured=True)
+
+    text = document(claim, measured(0.001, users=1), measured(0.003, users=3))
+
+    assert "| test_speed | 1 | 1 ms | 1 ms | 0 ns | median 1 s | 15.3 ms | within |" in text
+    assert "| test_speed | 3 | 3 ms | 3 ms | 0 ns | median 1 s |  | within |" in text
+
+
 def test_readiness_counts_claims_and_leaves_out_those_that_do_not_apply() -> None:
     claims = [
         Claim(name=name, section=2, area=area, text=name, needs=needs)
@@ -243,6 +253,7 @@ def test_controls_list_their_tests_as_evidence_and_never_say_that_one_is_met() -
 
     soc2 = text.partition("### SOC2:CC6.1")[2]
     assert "| `test_a` | failed |" in soc2
+    assert "Tests: 1 failed. Findings: none." in soc2
     assert "- `test_a`: broke" in soc2
     assert "| `test_b` | passed | `a.b` |" in text.partition("### HIPAA:164.312(a)(1)")[2]
     assert "compliant" not in text.lower()
