@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -17,6 +19,7 @@ import pytest
 from pytest_ssot_isolation.errors import ServerFailed
 from pytest_ssot_isolation.provisioning import docker_engine, postgres
 from pytest_ssot_isolation.provisioning.base import Wanted
+from pytest_ssot_isolation.provisioning.postgres import container
 from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
 
 pytestmark = pytest.mark.container
@@ -163,6 +166,55 @@ def test_a_container_removed_by_somebody_is_told_with_what_became_of_it(run_id: 
         container.remove(force=True)
         with pytest.raises(ServerFailed, match=r"PostgreSQL .* \(container\) at .* is gone"):
             server.new_database()
+
+
+def test_an_image_that_is_too_old_is_told_with_the_remedy_and_removed(
+    run_id: str, docker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        container, "OLDEST", 99
+    )  # None of an old version can be made from what is installed here.
+    with pytest.raises(
+        ServerFailed, match=r"(?s)holds PostgreSQL 1\d.*too old.*99 or later: --ssot-postgres-image"
+    ):
+        postgres.lease(wanted(run_id))
+
+    assert wait_until(lambda: not containers_of(docker, run_id))
+
+
+def test_a_run_of_xdist_has_one_container_for_all_its_workers(tmp_path: Path, docker: Any) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    (tmp_path / "test_it.py").write_text(
+        textwrap.dedent("""
+            import os, pathlib, pytest
+            @pytest.mark.parametrize("n", range(8))
+            def test_it(postgres, n):
+                seen = pathlib.Path("seen") / f"{os.environ['PYTEST_XDIST_WORKER']}-{n}"
+                seen.write_text(f"{postgres.port} {postgres.server._wanted.run_id} {postgres.name}")
+        """)
+    )
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2"),
+            *("--ssot-postgres=container", f"--ssot-postgres-image={IMAGE}"),
+        ],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    told = [file.read_text().split() for file in seen.iterdir()]
+
+    assert "8 passed" in done.stdout, done.stdout + done.stderr
+    assert "container (passed over" not in done.stdout
+    assert len({file.name.partition("-")[0] for file in seen.iterdir()}) == 2
+    assert len({(port, run) for port, run, _ in told}) == 1
+    assert len({name.rpartition("_")[0] for _, _, name in told}) == 2, "each worker has databases of its own"
+    assert wait_until(lambda: not containers_of(docker, told[0][1]))
 
 
 CLIENT_AND_NOTE = """

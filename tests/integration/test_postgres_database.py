@@ -39,6 +39,11 @@ def notes(server: PostgresServer) -> Iterator[PostgresDatabase]:
         yield database
 
 
+def server_of(database: PostgresDatabase) -> PostgresServer:
+    assert isinstance(database.server, PostgresServer)
+    return database.server
+
+
 def ask(dsn: str, *statements: str) -> list[tuple[Any, ...]]:
     """Run statements one after another on a connection of their own; returns the last one's rows."""
 
@@ -90,7 +95,7 @@ def test_row_security_applies_to_the_application_and_not_to_the_owner(notes: Pos
 
 def test_all_others_read_past_row_security_and_the_application_does_not(notes: PostgresDatabase) -> None:
     notes.apply("INSERT INTO notes (tenant, body) VALUES ('A', 'a'), ('B', 'b')")
-    admin = notes.server._admin.at(notes.name)
+    admin = server_of(notes)._admin.at(notes.name)
     ask(admin.url(), "CREATE ROLE passes LOGIN BYPASSRLS PASSWORD 'x'", "GRANT SELECT ON notes TO passes")
     try:
         seen = {
@@ -496,10 +501,10 @@ def test_the_address_is_told_in_parts_and_as_urls(notes: PostgresDatabase) -> No
 
 
 def test_nothing_shows_a_password(notes: PostgresDatabase) -> None:
-    shown = f"{notes!r} {notes} {notes.server!r} {notes._open.app!r} {notes._open._roles!r} {notes.server._share!r}"
+    shown = f"{notes!r} {notes} {notes.server!r} {notes._open.app!r} {notes._open._roles!r} {server_of(notes)._share!r}"
 
     assert notes.password not in shown
-    assert notes.server._admin.password not in shown
+    assert server_of(notes)._admin.password not in shown
 
 
 def test_sessions_that_wait_for_a_lock_are_told_from_another_thread(notes: PostgresDatabase) -> None:

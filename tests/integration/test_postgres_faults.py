@@ -17,10 +17,17 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from pytest_ssot_isolation.errors import NoServer, NotATestDatabase, ServerError, ServerFailed
+from pytest_ssot_isolation.errors import (
+    DatabaseUnusable,
+    NoServer,
+    NotATestDatabase,
+    ServerError,
+    ServerFailed,
+)
 from pytest_ssot_isolation.provisioning import lease, postgres
 from pytest_ssot_isolation.provisioning.base import Wanted
 from pytest_ssot_isolation.provisioning.postgres import postmaster, programs
+from pytest_ssot_isolation.provisioning.postgres.database import PostgresDatabase
 from pytest_ssot_isolation.provisioning.postgres.server import PostgresServer
 from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
 
@@ -205,12 +212,13 @@ def test_a_kept_folder_makes_no_server_of_another_users_making(
 
 
 @pytest.fixture
-def tiny(folder: Path) -> Iterator[Path]:
-    """A disk of 20 MB."""
+def tiny(folder: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A disk of 20 MB, or as many as its parameter says."""
+    size = getattr(request, "param", 20)
     disk = folder / "tiny"
     disk.mkdir()
     mounted = os.getuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=20m,mode=755", "tmpfs", str(disk)],
+        ["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=755", "tmpfs", str(disk)],
         capture_output=True,
         check=False,
     )
@@ -228,6 +236,29 @@ def test_a_full_disk_is_told_with_where_to_free_some(
 
     with pytest.raises(ServerFailed, match=r"(?s)free disk space.*Free some space below .*, or set TMPDIR"):
         start(folder)
+    assert nothing_is_left(folder)
+
+
+def fill(database: PostgresDatabase) -> None:
+    for _ in range(60):
+        database.apply("INSERT INTO t SELECT repeat(md5(i::text), 60) FROM generate_series(1, 2000) AS i")
+
+
+@pytest.mark.parametrize("tiny", [80], indirect=True)
+def test_a_disk_that_fills_in_the_middle_of_a_test_is_told_with_the_remedy(tiny: Path, folder: Path) -> None:
+    (folder / "runs").symlink_to(tiny)
+    with start(folder) as server:
+        database = server.new_database("CREATE TABLE t (body text)")
+        began = time.monotonic()
+        # PostgreSQL may go down over it, when it is its log that finds no room.
+        with pytest.raises(
+            (ServerFailed, DatabaseUnusable),
+            match=r"(?s)No space left on device.*[Ff]ree some space, or set TMPDIR",
+        ):
+            fill(database)
+        assert time.monotonic() - began < 20
+        with contextlib.suppress(ServerError):
+            database.close()
     assert nothing_is_left(folder)
 
 

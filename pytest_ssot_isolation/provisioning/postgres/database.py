@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pytest_ssot_isolation.errors import DatabaseUnusable
 from pytest_ssot_isolation.provisioning.metrics import ConnectionMetrics
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
 
     from pytest_ssot_isolation.provisioning.postgres.address import Address
     from pytest_ssot_isolation.provisioning.postgres.pool import MeteredPool
-    from pytest_ssot_isolation.provisioning.postgres.server import PostgresServer
-    from pytest_ssot_isolation.provisioning.postgres.slot import Slot
+    from pytest_ssot_isolation.provisioning.postgres.slot import Leftover, Slot
+    from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
 
-Schema: TypeAlias = "Path | str | Sequence[Path | str] | Callable[[str], object] | None"
+T = TypeVar("T")
 
 
 class ActsFor(Protocol):
@@ -34,26 +33,21 @@ class ActsFor(Protocol):
     def tenant_id(self) -> str | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """A session that was still open when its test had ended.
+class Keeper(Protocol):
+    """As much of a server as its databases need: does their work, and takes them back."""
 
-    Attributes:
-        pid: Of the server's process.
-        user: The role it was connected as.
-        application: The name it gave itself.
-        state: Such as ``"idle"`` or ``"idle in transaction"``.
-        query: What it ran last, cut, with passwords starred out.
-    """
+    @property
+    def engine(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def way(self) -> str: ...
+    @property
+    def timeouts(self) -> DatabaseTimeoutConfig: ...
 
-    pid: int
-    user: str
-    application: str
-    state: str
-    query: str
-
-    def __str__(self) -> str:
-        return f"session {self.pid} of {self.user} ({self.state}): {self.query}"
+    def run(self, work: Coroutine[Any, Any, T]) -> T: ...
+    async def run_async(self, work: Coroutine[Any, Any, T]) -> T: ...
+    async def give_back(self, slot: Slot) -> tuple[Leftover, ...]: ...
 
 
 class PostgresDatabase:
@@ -65,7 +59,7 @@ class PostgresDatabase:
         leftovers: The sessions that were ended at the last ``close``.
     """
 
-    def __init__(self, server: PostgresServer, slot: Slot) -> None:
+    def __init__(self, server: Keeper, slot: Slot) -> None:
         self.server = server
         self.metrics = ConnectionMetrics()
         self.leftovers: tuple[Leftover, ...] = ()

@@ -9,7 +9,8 @@ from pytest_ssot_isolation.provisioning.postgres.server import PostgresServer
 from pytest_ssot_isolation.provisioning.postgres.slot import Slot
 
 if TYPE_CHECKING:
-    from pytest_ssot_isolation.provisioning.postgres.database import Leftover, Schema
+    from pytest_ssot_isolation.provisioning.postgres.schema import Schema
+    from pytest_ssot_isolation.provisioning.postgres.slot import Leftover
     from pytest_ssot_isolation.provisioning.postgres.templates import Template
 
 _ONE_USER_LOCK = 0x55307152

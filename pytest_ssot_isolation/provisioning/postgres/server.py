@@ -11,16 +11,18 @@ from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pytest_ssot_isolation.errors import Attempt, DatabaseUnusable, IsolationError, ServerFailed
+from pytest_ssot_isolation.errors import Attempt, IsolationError, ServerFailed
 from pytest_ssot_isolation.provisioning.breaker import Breaker
-from pytest_ssot_isolation.provisioning.postgres import strangers, templates
+from pytest_ssot_isolation.provisioning.postgres import schema as schemas
+from pytest_ssot_isolation.provisioning.postgres import strangers
 from pytest_ssot_isolation.provisioning.postgres.address import Address
 from pytest_ssot_isolation.provisioning.postgres.background import Background
-from pytest_ssot_isolation.provisioning.postgres.database import Leftover, PostgresDatabase, Schema
+from pytest_ssot_isolation.provisioning.postgres.database import PostgresDatabase
 from pytest_ssot_isolation.provisioning.postgres.roles import Roles
-from pytest_ssot_isolation.provisioning.postgres.slot import Slot, connect
+from pytest_ssot_isolation.provisioning.postgres.schema import Schema
+from pytest_ssot_isolation.provisioning.postgres.slot import Leftover, Slot, connect
 from pytest_ssot_isolation.provisioning.postgres.templates import Template
-from pytest_ssot_isolation.provisioning.secret_text import hide_passwords
+from pytest_ssot_isolation.provisioning.postgres.trouble import Explained
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -58,6 +60,7 @@ class PostgresServer:
         self._wanted = wanted
         self._share = share
         self._breaker = Breaker.of(wanted.run_id, f"databases {self._admin}")
+        self._explained = Explained(self._admin, version, way, share)
         self._background = Background()
         self.passed_over: tuple[Attempt, ...] = ()
         self.notes: tuple[str, ...] = ()
@@ -124,11 +127,11 @@ class PostgresServer:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the package's own work on this server, and tell a lost server from a failed statement."""
-        return self._background.run(self._explained(work))
+        return self._background.run(self._explained.of(work))
 
     async def run_async(self, work: Coroutine[Any, Any, T]) -> T:
         """Do what ``run`` does, awaited in the caller's loop."""
-        return await self._background.run_async(self._explained(work))
+        return await self._background.run_async(self._explained.of(work))
 
     async def give_back(self, slot: Slot) -> tuple[Leftover, ...]:
         """Empty a database for the next test, or drop it when it is no longer what it was."""
@@ -148,46 +151,6 @@ class PostgresServer:
         self._background.close()
         if self._share is not None:
             self._share.close()
-
-    async def _explained(self, work: Coroutine[Any, Any, T]) -> T:
-        import asyncpg
-
-        try:
-            return await work
-        except IsolationError:
-            raise
-        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
-            raise ServerFailed(await self._why_lost(error)) from None
-        except (
-            asyncpg.AdminShutdownError,
-            asyncpg.CrashShutdownError,
-            asyncpg.CannotConnectNowError,
-        ) as error:
-            raise ServerFailed(await self._why_lost(error)) from None
-        except asyncpg.TooManyConnectionsError as error:
-            raise DatabaseUnusable(
-                f"PostgreSQL at {self._admin.host}:{self._admin.port} has no connection left: {error}.\n"
-                "Close pools at the end of their test, make them smaller, or run fewer workers."
-            ) from None
-        except asyncpg.PostgresError as error:
-            raise DatabaseUnusable(
-                f"PostgreSQL {self.version} ({self.way}) refused what the tests' database needs:\n"
-                f"  {hide_passwords(str(error))}\n"
-                f"{_REMEDIES.get(error.sqlstate, 'Give a role that may, or leave the DSN out.')}"
-            ) from None  # The driver's frames hold the statement, and it may hold a password.
-
-    async def _why_lost(self, error: BaseException) -> str:
-        place = f"PostgreSQL {self.version} ({self.way}) at {self._admin.host}:{self._admin.port}"
-        words = hide_passwords(str(error) or type(error).__name__)
-        if self._share is None:
-            return f"{place} does not answer: {words}.\nStart it again, or give another: --ssot-postgres=DSN."
-        for _ in range(8):
-            if trouble := self._share.trouble():
-                return f"{place} is gone: {trouble}\nNothing is left of it; run again to start another."
-            await asyncio.sleep(0.1)  # Its supervisor looks four times a second.
-        return (
-            f"{place} broke the connection: {words}.\nOne of its processes may have been killed; run again."
-        )
 
     @contextlib.asynccontextmanager
     async def _talk(self) -> AsyncIterator[Connection]:
@@ -234,7 +197,7 @@ class PostgresServer:
         return slot
 
     def _template_for(self, schema: Schema) -> Template:
-        name = f"{self._roles.prefix}_t_{templates.digest(templates.key_of(schema))}"
+        name = f"{self._roles.prefix}_t_{schemas.digest(schemas.key_of(schema))}"
         return self._templates.setdefault(name, Template(name, schema))
 
     async def _clone(self, template: Template) -> Slot:
@@ -260,7 +223,7 @@ class PostgresServer:
         """Make the template, once for all workers; who comes later waits for it."""
         gate = await connect(self._admin, self.timeouts.connect)
         try:
-            key = int(templates.digest(template.name)[:7], 16)
+            key = int(schemas.digest(template.name)[:7], 16)
             await gate.execute("SELECT pg_advisory_lock($1, $2)", _WORKERS_LOCK, key)
             found = await gate.fetchrow(
                 "SELECT datallowconn FROM pg_database WHERE datname = $1", template.name
@@ -289,10 +252,10 @@ class PostgresServer:
         finally:
             await owner.close(timeout=self.timeouts.stop)
         if callable(template.schema):
-            await templates.migrate(template.schema, slot.owner.url())
+            await schemas.migrate(template.schema, slot.owner.url())
             await slot.end_sessions()
         elif template.schema is not None:
-            for script in templates.scripts_of(template.schema):
+            for script in schemas.scripts_of(template.schema):
                 await slot.apply(script)
         await slot.disconnect()
 
@@ -319,9 +282,3 @@ class PostgresServer:
         if self._connection is not None and not self._connection.is_closed():
             with contextlib.suppress(OSError, TimeoutError):
                 await self._connection.close(timeout=self.timeouts.stop)
-
-
-_REMEDIES: Final = {
-    "42501": "Give a DSN whose role may CREATE DATABASE and CREATE ROLE, or leave the DSN out.",
-    "53100": "The disk is full: free some space, or set TMPDIR to a folder with room.",
-}

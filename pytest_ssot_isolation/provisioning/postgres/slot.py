@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_ssot_isolation.errors import DatabaseUnusable
 from pytest_ssot_isolation.provisioning.postgres import catalogue
 from pytest_ssot_isolation.provisioning.postgres.address import Address
-from pytest_ssot_isolation.provisioning.postgres.database import Leftover
+from pytest_ssot_isolation.provisioning.postgres.schema import failure, read_script
 from pytest_ssot_isolation.provisioning.secret_text import hide_passwords
 
 if TYPE_CHECKING:
@@ -40,6 +40,28 @@ _OF_PORT = """
     WHERE datname = current_database() AND client_port = $1"""
 _BLOCKING = """
     SELECT DISTINCT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE pid = $1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A session that was still open when its test had ended.
+
+    Attributes:
+        pid: Of the server's process.
+        user: The role it was connected as.
+        application: The name it gave itself.
+        state: Such as ``"idle"`` or ``"idle in transaction"``.
+        query: What it ran last, cut, with passwords starred out.
+    """
+
+    pid: int
+    user: str
+    application: str
+    state: str
+    query: str
+
+    def __str__(self) -> str:
+        return f"session {self.pid} of {self.user} ({self.state}): {self.query}"
 
 
 class Slot:
@@ -121,6 +143,8 @@ class Slot:
                     ) from None
                 # Whoever holds a lock between two runs forgot a transaction: equal starts matter more.
                 await self._end(sorted(blockers))
+            except (asyncpg.PostgresConnectionError, asyncpg.CrashShutdownError, asyncpg.AdminShutdownError):
+                raise
             except asyncpg.PostgresError as error:
                 raise DatabaseUnusable(
                     f"The database {self.name} could not be reset: {error}.\n"
@@ -172,8 +196,10 @@ class Slot:
         connection = await self._connect(self.owner)
         try:
             await asyncio.wait_for(connection.execute(script), self._timeouts.statement)
+        except (asyncpg.PostgresConnectionError, asyncpg.CrashShutdownError, asyncpg.AdminShutdownError):
+            raise  # The script is not to blame for a server that is gone.
         except asyncpg.PostgresError as error:
-            raise DatabaseUnusable(_failed(error, script, origin, self.name)) from None
+            raise DatabaseUnusable(failure(error, script, origin, self.name)) from None
         except TimeoutError:
             raise DatabaseUnusable(
                 f"{origin} did not end within {self._timeouts.statement:g} s in the database {self.name}.\n"
@@ -190,7 +216,7 @@ class Slot:
         try:
             rows = await asyncio.wait_for(connection.fetch(query), self._timeouts.statement)
         except asyncpg.PostgresError as error:
-            raise DatabaseUnusable(_failed(error, query, "The question", self.name)) from error
+            raise DatabaseUnusable(failure(error, query, "The question", self.name)) from error
         finally:
             await connection.close(timeout=self._timeouts.stop)
         return [tuple(row) for row in rows]
@@ -291,40 +317,3 @@ async def connect(address: Address, timeout: float) -> Connection:  # noqa: ASYN
 async def _literal(connection: Connection, value: str) -> str:
     literal: str = await connection.fetchval("SELECT quote_literal($1::text)", value)
     return literal
-
-
-def read_script(sql_or_path: str | Path) -> tuple[str, str]:
-    """Return a script's text and what to call it in an error.
-
-    Raises:
-        DatabaseUnusable: It names a file that cannot be read.
-    """
-    looks_like_file = isinstance(sql_or_path, Path) or (
-        "\n" not in sql_or_path and ";" not in sql_or_path and sql_or_path.strip().endswith(".sql")
-    )
-    if not looks_like_file:
-        return str(sql_or_path), "The script"
-    path = Path(sql_or_path)
-    try:
-        return path.read_text(encoding="utf-8"), f"The script {path}"
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatabaseUnusable(
-            f"The script {path} cannot be read: {error}.\n"
-            f"Give a path from {os.getcwd()}, an absolute one, or the statements themselves."
-        ) from None
-
-
-def _failed(error: Any, script: str, origin: str, database: str) -> str:
-    text = f"{origin} failed in the database {database}"
-    if error.position:
-        before = script[: int(error.position) - 1]
-        line = script.splitlines()[before.count("\n")] if script.splitlines() else ""
-        text += f", line {before.count(chr(10)) + 1}:\n  {hide_passwords(line.strip())[:200]}\n"
-    else:
-        text += ":\n"
-    text += hide_passwords(f"  {error.args[0] if error.args else error}")
-    for more in (error.detail, error.hint):
-        text += f"\n  {hide_passwords(more)}" if more else ""
-    return (
-        f"{text}\nNothing of it was kept; mend the script and run again. It ran as the owner, no superuser."
-    )
