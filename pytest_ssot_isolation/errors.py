@@ -334,7 +334,8 @@ class WebSocketClosed(IsolationError):
 
     @classmethod
     def by_server(cls, path: str, code: int, reason: str) -> WebSocketClosed:
-        error = cls(f"The WebSocket at {path} was closed by the application with code {code}: {reason}")
+        why = f": {reason}" if reason else ", and no reason was given"
+        error = cls(f"The WebSocket at {path} was closed by the application with code {code}{why}")
         error.code = code
         return error
 

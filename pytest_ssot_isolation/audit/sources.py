@@ -110,12 +110,24 @@ class Source:
 
     @cached_property
     def late_lines(self) -> frozenset[int]:
-        """Numbers of lines inside functions, which run after the import."""
+        """Numbers of lines that no import runs: in functions, and where a module is run as a program."""
         lines: set[int] = set()
         for node in self.nodes:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 lines.update(range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1))
+        for statement in self.tree.body:
+            if isinstance(statement, ast.If) and _asks_whether_main(statement.test):
+                lines.update(range(statement.body[0].lineno, (statement.body[-1].end_lineno or 0) + 1))
         return frozenset(lines)
+
+
+def _asks_whether_main(test: ast.expr) -> bool:
+    match test:
+        case ast.Compare(
+            left=ast.Name(id="__name__"), ops=[ast.Eq()], comparators=[ast.Constant(value="__main__")]
+        ):
+            return True
+    return False
 
 
 def read_package(name: str, roots: Sequence[Path] = ()) -> tuple[Source, ...]:

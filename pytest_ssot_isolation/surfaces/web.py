@@ -133,7 +133,25 @@ class WebSurface(Surface[Any]):
         if isinstance(self.world, str):
             # To load the certificates of the system takes longer than most requests.
             verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self.world.startswith("http:") else True
-            return httpx.AsyncClient(base_url=self.world, trust_env=False, verify=verify, timeout=10.0)
+
+            class Transport(httpx.AsyncHTTPTransport):
+                """Says where it looked for a server in vain, which httpx does not."""
+
+                async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                    try:
+                        return await super().handle_async_request(request)
+                    except httpx.ConnectError as error:
+                        where = f"{request.url.scheme}://{request.url.netloc.decode()}"
+                        text = f"No server could be reached at {where}: {error}"
+                        todo = "Start it before the tests, or correct the URL"
+                        raise httpx.ConnectError(f"{text}. {todo}", request=request) from error
+
+            return httpx.AsyncClient(
+                base_url=self.world,
+                transport=Transport(verify=verify, trust_env=False),
+                trust_env=False,
+                timeout=10.0,
+            )
         from pytest_ssot_isolation.surfaces import asgi
 
         # A server answers 500 where the application raises: nobody outside sees the exception.

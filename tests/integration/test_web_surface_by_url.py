@@ -127,6 +127,24 @@ def test_a_server_that_pushes_to_the_right_user_is_clean(serve: Callable[[Any], 
     assert report.never_called == ()
 
 
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    class Reader(WebSurface):
+        @operation
+        async def read(self) -> Any:
+            return await self.http.get("/")
+
+    isolation = Isolation(settings=Settings(seed=7), test_id="test_feed.py::test_feed", root=tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(InconclusiveCheck) as raised:
+            isolation.check(Reader, world=lambda: url, reset=lambda _: None, examples=1, calls=4)
+
+    told = " ".join(str(raised.value).split())
+    assert f"No server could be reached at {url}: " in told
+    assert "Start it before the tests, or correct the URL" in told
+
+
 def test_one_user_over_a_real_connection(serve: Callable[[Any], str]) -> None:
     seen: list[tuple[str, object]] = []
 

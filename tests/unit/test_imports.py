@@ -52,8 +52,9 @@ def test_modules_that_import_one_another_are_a_cycle(package: Package) -> None:
         "def f():\n    from fresh_app import a\n    return a",
         "class C:\n    async def f(self):\n        import fresh_app.a",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from fresh_app.a import x",
+        "if __name__ == '__main__':\n    import fresh_app.a\n    fresh_app.a.main()",
     ],
-    ids=["in a function", "in a method", "for types only"],
+    ids=["in a function", "in a method", "for types only", "where it is run as a program"],
 )
 def test_a_cycle_that_is_broken_is_none(package: Package, broken: str) -> None:
     assert cycles("fresh_app", package(a="import fresh_app.b", b=broken)) == ()
@@ -63,6 +64,12 @@ def test_a_cycle_counts_where_the_same_import_stands_late_as_well(package: Packa
     both = "import fresh_app.a\ndef f():\n    import fresh_app.a"
 
     assert cycles("fresh_app", package(a="import fresh_app.b", b=both)) == (("fresh_app.a", "fresh_app.b"),)
+
+
+def test_what_a_module_does_when_it_is_imported_counts_as_ever(package: Package) -> None:
+    imported = "if __name__ != '__main__':\n    import fresh_app.a"
+
+    assert cycles("fresh_app", package(a="import fresh_app.b", b=imported)) != ()
 
 
 def test_each_module_is_imported_alone_and_never_in_this_process(package: Package, tmp_path: Path) -> None:
