@@ -163,17 +163,18 @@ async def _starts(connection: Connection, sequences: Sequence[str], as_left_by_s
     ]
 
 
-async def empty(connection: Connection, how: Emptying, lock_timeout: float) -> None:
+async def empty(connection: Connection, how: Emptying, lock_timeout: float, before: str = "") -> None:
     """Run the script; either all of it takes effect or nothing.
 
     Args:
         connection: As in ``describe``.
         how: What ``describe`` found for this very structure.
         lock_timeout: Seconds to wait for a session that holds a lock on a row or table.
+        before: A script to run first, in the same transaction.
     """
-    if not how.script and not how.seeds:
+    if not how.script and not how.seeds and not before:
         return
-    limit = f"SET LOCAL lock_timeout = {max(1, int(lock_timeout * 1000))}"
+    limit = f"SET LOCAL lock_timeout = {max(1, int(lock_timeout * 1000))};\n{before}"
     if not how.seeds:
         try:
             await connection.execute(f"BEGIN;\n{limit};\n{how.script};\nCOMMIT")

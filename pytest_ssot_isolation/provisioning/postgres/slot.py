@@ -103,8 +103,13 @@ class Slot:
         self._fingerprint, self._emptying = known
         return known
 
-    async def reset(self, fingerprint: str | None = None) -> None:
-        """Empty the database, whose structure has this fingerprint if that is known already."""
+    async def reset(self, fingerprint: str | None = None, *, before: str = "") -> None:
+        """Empty the database, whose structure has this fingerprint if that is known already.
+
+        Args:
+            fingerprint: Of its structure as it is now.
+            before: A script for the same transaction: a question less for the server.
+        """
         async with self._working:
             connection = await self._connected()
             fingerprint = fingerprint or await self._structure()
@@ -116,7 +121,7 @@ class Slot:
                 )
                 now = await catalogue.tables(connection)
                 how = catalogue.Emptying(how.script, {t: r for t, r in left.seeds.items() if t in now})
-            await self._empty(connection, how)
+            await self._empty(connection, how, before)
 
     async def _structure(self) -> str:
         # On the connection for watching: setting session_replication_role, as emptying does, throws away a
@@ -125,11 +130,11 @@ class Slot:
             fingerprint: str = await watch.fetchval(catalogue.FINGERPRINT)
             return fingerprint
 
-    async def _empty(self, connection: Connection, how: catalogue.Emptying) -> None:
+    async def _empty(self, connection: Connection, how: catalogue.Emptying, before: str) -> None:
         import asyncpg
 
         for last in (False, True):
-            waiting = asyncio.ensure_future(catalogue.empty(connection, how, self._timeouts.lock))
+            waiting = asyncio.ensure_future(catalogue.empty(connection, how, self._timeouts.lock, before))
             try:
                 blockers: set[int] = set()
                 while not (await asyncio.wait({waiting}, timeout=self._timeouts.lock * 0.8))[0]:
@@ -251,11 +256,9 @@ class Slot:
         leftovers, fingerprint = await asyncio.gather(self.end_sessions(), self._structure())
         if leftovers:
             fingerprint = await self._structure()  # One of them may have changed it until its end.
-        connection = await self._connected()
         forget = [f"DROP OWNED BY {user}; DROP ROLE {user}" for user in self._users]
-        await connection.execute(";".join([*forget, self._roles.forget_settings]))
+        await self.reset(fingerprint, before=";\n".join([*forget, self._roles.forget_settings]))
         self._users.clear()
-        await self.reset(fingerprint)
         is_same = fingerprint == self._fingerprint and self._emptying[fingerprint].is_complete
         return leftovers, is_same
 
