@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +37,8 @@ def take(kept: Path, home: Path) -> Mapping[str, str]:
         _copy(str(kept / "data"), str(begun))
         begun.rename(home / "data")
     except OSError:
+        import shutil  # Here and below: as long in loading as all the rest, and seldom needed.
+
         shutil.rmtree(begun, ignore_errors=True)
         return {}
     return {"password": password}
@@ -54,6 +55,8 @@ def keep(data: Path, kept: Path, password: str) -> None:
         secret.write_text(password)
         fresh.rename(kept)
     except OSError:
+        import shutil
+
         shutil.rmtree(fresh, ignore_errors=True)
 
 
@@ -72,6 +75,8 @@ def _copy(source: str, target: str) -> None:
 
 def _copy_file(source: str, target: str) -> None:
     if sys.platform != "linux":  # Only there can the system be asked to copy from file to file.
+        import shutil
+
         shutil.copyfile(source, target)
         shutil.copymode(source, target)
         return

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -68,6 +67,8 @@ def start(home: Path, parameters: Mapping[str, Any]) -> _Running:
             return _run(home, data, runner, major, password, deadline)
         except ServerFailed:
             # The kept folder may be damaged: set it aside, and begin from nothing.
+            import shutil
+
             shutil.rmtree(kept, ignore_errors=True)
             shutil.rmtree(data, ignore_errors=True)
     password = _initialise(home, data, runner, major, deadline)
@@ -120,6 +121,8 @@ class _Runner(NamedTuple):
 
 
 def _copy_programs(folder: Path, target: Path) -> Path:
+    import shutil
+
     installation, package = folder.parent, folder.parents[1]
     shutil.copytree(installation, target / package.name / installation.name, symlinks=True)
     libraries = package.with_name(
