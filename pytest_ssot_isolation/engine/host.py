@@ -91,6 +91,9 @@ class Host:
             self._workers.shutdown(wait=at_rest, cancel_futures=True)
             loop._default_executor = None
             _restore(self._policy, self._before)
+            # An exception that the application never fetched is told when the collector comes to it: from here on
+            # that would be in the middle of another test, or of an import.
+            loop.set_exception_handler(lambda loop, context: None)
             loop.close()
 
     def _end_tasks(self) -> None:

@@ -72,6 +72,23 @@ class SocketInProcess(WebSocket):
         for _ in range(SETTLING):
             await asyncio.sleep(0)
 
+    async def close(self, code: int = 1000) -> None:
+        await super().close(code)
+        await self._let_notice()
+
+    async def drop(self) -> None:
+        await super().drop()
+        await self._let_notice()
+
+    async def _let_notice(self) -> None:
+        """Let the application see that nobody is there before this user goes on.
+
+        Otherwise it would be a matter of turns among this user's own tasks whether the next request still
+        meets the old connection, and a comparison would hold that against others. Theirs may meet it.
+        """
+        if self._task is not None and not self._task.done():
+            await asyncio.wait({self._task}, timeout=ENDING_PATIENCE)
+
     async def end(self) -> None:
         if self._task is None or self._task.done():
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -517,3 +518,24 @@ def test_the_names_are_there_without_loading_a_client() -> None:
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
 
     assert told == "set()\n"
+
+
+def test_what_an_application_never_fetched_is_told_in_no_later_test(
+    check: Callable[..., Report], caplog: pytest.LogCaptureFixture
+) -> None:
+    left: list[object] = []
+
+    class Careless(WebSurface):
+        @operation
+        async def leave(self) -> None:
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(OSError("nobody asks for it"))
+            left.append(future)
+
+    check(Careless, world=make_app, examples=2, calls=4)
+    caplog.clear()
+    assert left
+    left.clear()
+    gc.collect()
+
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
