@@ -309,6 +309,7 @@ class Isolation:
             gone=self._gone(),
             watch=self._watched(),
             in_common="aliasing" in ask.oracles,
+            leftovers=ask.reads_leftovers,
             acting=test.stage.roster.take if test is not None else None,
         )
         return Hunt(

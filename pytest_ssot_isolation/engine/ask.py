@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ORACLES = ("canary", "noninterference", "integrity", "availability", "residue", "aliasing")
 DEFAULT = ORACLES[:-1]
 COMPARING = frozenset({"noninterference", "integrity", "availability"})
+_BLIND_TO_LEFTOVERS = COMPARING | {"canary"}
 
 AFTER_FINDING = 0.2
 """Share of the budget that is spent on other findings after the first."""
@@ -71,6 +72,11 @@ class Ask:
     def only_compares(self) -> bool:
         """Whether every oracle that is asked for compares runs."""
         return self.compares and set(self.oracles) <= COMPARING
+
+    @property
+    def reads_leftovers(self) -> bool:
+        """Whether an oracle is asked for that judges what users leave on connections; another plugin's may."""
+        return not set(self.oracles) <= _BLIND_TO_LEFTOVERS
 
     @property
     def plants(self) -> bool:

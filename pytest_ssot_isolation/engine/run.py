@@ -52,6 +52,7 @@ class Terms:
         most_steps: Steps after which a run is given up.
         watch: Looks at connections when they change hands.
         in_common: Whether the objects of all users are compared at the end of a run.
+        leftovers: Whether connections are looked at when they change hands, which costs a query each time.
         acting: Told who takes part in each run, before it begins.
     """
 
@@ -63,6 +64,7 @@ class Terms:
     most_steps: int = 20_000
     watch: Watch = field(default_factory=Watch)
     in_common: bool = False
+    leftovers: bool = True
     acting: Callable[[Sequence[UserExecutionContext]], None] | None = None
 
 
@@ -176,7 +178,7 @@ class Run:
             SurfaceError: A surface cannot be opened.
             BaseException: What must not be swallowed: ``KeyboardInterrupt``, ``pytest.skip``, ...
         """
-        self.terms.watch.begin(self.tape.now)
+        self.terms.watch.begin(self.tape.now if self.terms.leftovers else None)
         loop: Any = asyncio.get_running_loop()
         loop.looks_into_threads = self.terms.watch.in_thread
         before = Baseline([self.world]) if self.terms.in_common else None

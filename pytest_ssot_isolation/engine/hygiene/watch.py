@@ -73,15 +73,17 @@ class Watch:
         self._run = 0
         self._now: Mapping[int, tuple[int, str]] | None = None
 
-    def begin(self, now: Mapping[int, tuple[int, str]]) -> None:
+    def begin(self, now: Mapping[int, tuple[int, str]] | None) -> None:
         """A run begins.
 
         Args:
-            now: The call that each user is making, kept up by the run.
+            now: The call that each user is making, kept up by the run; None where nobody judges what is left, and
+                connections change hands unseen.
         """
-        from pytest_ssot_isolation.engine.hygiene import asyncpg_pools
+        if now is not None:
+            from pytest_ssot_isolation.engine.hygiene import asyncpg_pools
 
-        asyncpg_pools.install(self)
+            asyncpg_pools.install(self)
         self._run += 1
         self._now = now
         self.found = []
