@@ -176,18 +176,25 @@ class Projected:
         self._call: dict[int, int] = {}
 
     def choose(self, at: Position, users: Sequence[int]) -> int:
-        """The first of those ready in the order of the other run."""
+        """The first of those ready in the order of the other run.
+
+        Steps of a user's earlier calls that were not needed this time are no turn of the present one.
+        """
         ready = set(users)
-        return next((user for user, *_ in self._left if user in ready), users[0])
+        return next(
+            (user for user, call, _ in self._left if user in ready and self._call.get(user, call) == call),
+            users[0],
+        )
 
     def began(self, user: int, call: int) -> None:
-        """Forget steps of the user's earlier calls that were not needed this time: they are no turn of this one."""
-        earlier, self._call[user] = self._call.get(user), call
-        if earlier is not None:
-            self._left = deque(step for step in self._left if step[:2] != (user, earlier))
+        """Take note of the user's present call."""
+        self._call[user] = call
 
     def picks(self, at: Position, user: int, lanes: Sequence[int]) -> int:
-        """The user's own tasks in the order of the other run: a race with oneself is nobody else's doing."""
+        """The user's own tasks in the order of the other run: a race with oneself is nobody else's doing.
+
+        Also those that an earlier call set to work, such as the handler of a connection that was dropped.
+        """
         if user == APP:
             return 0  # the numbers of its tasks are others, where fewer users set it to work
         wanted = next((lane for who, _, lane in self._left if who == user and lane in lanes), lanes[0])
