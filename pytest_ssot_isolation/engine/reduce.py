@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import TypeAlias, TypeVar
 
 from pytest_ssot_isolation.engine.script import Script
 from pytest_ssot_isolation.generation.casts import CastPlan
 from pytest_ssot_isolation.model.program import Call, Form, Key, Person, Program, Result, Value
-from pytest_ssot_isolation.model.schedule import NATURAL, START, Anchor, Schedule
+from pytest_ssot_isolation.model.schedule import NATURAL, Anchor, Schedule
 
 LEAST_RUNS = 40
 """Runs of a reduction that its seconds do not cut short."""
@@ -20,7 +20,18 @@ MOST_PATIENCE = 30.0
 """Seconds after which even those are."""
 
 SMALL = 8
-"""Calls of an example that is small enough to try every schedule with one switch."""
+"""Calls of an example that is small enough to try every schedule with a switch or two."""
+
+MOST_SWITCHES = 2
+
+FEW = ((0, 1), (1, 1), (0, 2), (2, 1), (1, 2))
+"""Calls that are tried beside those of which a finding tells, and switches, before anything larger is kept."""
+
+SEARCH_SECONDS = 2.5
+"""Seconds that the search from below takes at most."""
+
+MOST_PERMUTED = 3
+"""Users whose every order is tried; of more, each is tried as the first."""
 
 DEEPEST = 4
 """Steps of a call at which such a switch is tried."""
@@ -57,11 +68,12 @@ class Reducer:
         most_runs: Runs after which it is taken.
     """
 
-    def __init__(self, test: Test, *, seconds: float = 8.0, most_runs: int = 600) -> None:
+    def __init__(self, test: Test, *, seconds: float = 8.0, most_runs: int = 2000) -> None:
         self._test = test
         self._began = time.monotonic()
         self._seconds = seconds
         self._left = most_runs
+        self._until = float("inf")
         self.runs = 0
 
     @property
@@ -69,7 +81,7 @@ class Reducer:
         """Whether the reduction ends early; a slow application gets some runs all the same."""
         spent = time.monotonic() - self._began
         enough = spent >= self._seconds and (self.runs >= LEAST_RUNS or spent >= MOST_PATIENCE)
-        return self._left <= 0 or enough
+        return self._left <= 0 or enough or time.monotonic() >= self._until
 
     async def reduce(
         self, example: Example, first: Sequence[int] = (), shown: int = -1, evidence: Sequence[int] = ()
@@ -89,7 +101,7 @@ class Reducer:
             if smaller is not None:
                 example = smaller
                 break
-        example = await self._try(example, replace(example, schedule=_quiet(example.schedule))) or example
+        example = await self._in_natural_order(example)
         while not self.is_out_of_time:
             before = example.size
             example = await self._drop_users(example)
@@ -102,7 +114,7 @@ class Reducer:
         example = await self._merge_switches(example)
         example = await self._simplify(example)
         example = await self._drop_choices(example)
-        return await self._search_below(example)
+        return await self._search_below(example, frozenset({shown, *evidence}))
 
     async def _try(self, now: Example, candidate: Example) -> Example | None:
         if self.is_out_of_time or not candidate.script.program.calls:
@@ -115,6 +127,14 @@ class Reducer:
         self.runs += 1
         made = await self._test(candidate)
         return made if made is not None and made.size <= now.size else None
+
+    async def _in_natural_order(self, example: Example) -> Example:
+        """No switch at all, whoever begins: most leaks need an order and no race."""
+        for turned in _turned(example):
+            quiet = replace(turned, schedule=_quiet(turned.schedule))
+            if (made := await self._try(example, quiet)) is not None:
+                return made
+        return example
 
     async def _drop_users(self, example: Example) -> Example:
         return await self._shorten(
@@ -170,32 +190,60 @@ class Reducer:
             example = await self._try(example, candidate) or example
         return example
 
-    async def _search_below(self, example: Example) -> Example:
-        """Try every schedule with one switch on what is left, and on what is left without one call.
+    async def _search_below(self, example: Example, told: frozenset[int]) -> Example:
+        """Look for something smaller from the other end: few calls first, then few switches.
 
         To drop a call also drops the places in it: where the order of two calls hung on a switch inside
         a third, nothing above can take that third away.
         """
-        found = len(example.script.program.calls) <= SMALL
-        while found and not self.is_out_of_time:
-            found = False
-            calls = example.script.program.calls
-            fewer = [tuple(c for c in calls if c is not gone) for gone in calls if len(calls) > 1]
-            for left in [*fewer, calls]:
-                rest = tuple(replace(call, stage=0) for call in left)
-                for schedule in _one_switch(rest):
-                    candidate = Example(
-                        example.script.doing(replace(example.script.program, calls=rest)), schedule
-                    )
-                    if candidate.size >= example.size:
-                        continue
-                    smaller = await self._try(example, candidate)
-                    if smaller is not None and smaller.size < example.size:
-                        example, found = smaller, True
-                        break
-                if found:
-                    break
+        self._until = time.monotonic() + SEARCH_SECONDS
+        example = await self._with_few_calls(example, told)
+        switches = 1 if len(example.script.program.calls) <= SMALL else MOST_SWITCHES + 1
+        while switches <= MOST_SWITCHES and not self.is_out_of_time:
+            smaller = await self._with_switches(example, switches)
+            example, switches = (smaller, 1) if smaller is not None else (example, switches + 1)
         return example
+
+    async def _with_few_calls(self, example: Example, told: frozenset[int]) -> Example:
+        """The smallest of those with a switch or two that keep the calls of which the finding tells."""
+        calls = example.script.program.calls
+        by_id = {call.id: call for call in calls}
+        if not (told := told & by_id.keys()):
+            return example
+        kept = _with_what_it_refers_to(set(told), by_id)
+        others = [call.id for call in calls if call.id not in kept]
+        for more, switches in FEW:
+            for chosen in combinations(others, more):
+                wanted = _with_what_it_refers_to(kept | set(chosen), by_id)
+                left = tuple(replace(call, stage=0) for call in calls if call.id in wanted)
+                smaller = await self._with_these(example, left, switches)
+                if smaller is not None:
+                    return smaller
+                if self.is_out_of_time:
+                    return example
+        return example
+
+    async def _with_switches(self, example: Example, switches: int) -> Example | None:
+        """A smaller example that shows the finding with so many switches."""
+        calls = example.script.program.calls
+        fewer = [tuple(c for c in calls if c is not gone) for gone in calls if len(calls) > 1]
+        for left in [*fewer, calls]:
+            rest = tuple(replace(call, stage=0) for call in left)
+            if (smaller := await self._with_these(example, rest, switches)) is not None:
+                return smaller
+        return None
+
+    async def _with_these(self, example: Example, calls: tuple[Call, ...], switches: int) -> Example | None:
+        program = replace(example.script.program, calls=calls)
+        for turned in _turned(Example(example.script.doing(program), NATURAL)):
+            for schedule in _switched(turned.script.program.calls, switches):
+                candidate = replace(turned, schedule=schedule)
+                if candidate.size >= example.size:
+                    break  # all that follow have as many choices
+                smaller = await self._try(example, candidate)
+                if smaller is not None and smaller.size < example.size:
+                    return smaller
+        return None
 
     async def _merge_switches(self, example: Example) -> Example:
         """Take two switches away at once: from A to B and back again."""
@@ -301,17 +349,32 @@ def _tidied(example: Example, calls: tuple[Call, ...]) -> Example:
     return _only_users(smaller, frozenset(call.user for call in calls))
 
 
-def _one_switch(calls: Sequence[Call]) -> Iterable[Schedule]:
-    """Schedules with a chosen beginning and at most one switch."""
+def _turned(example: Example) -> Iterable[Example]:
+    """The example as it is, and with its users in other orders: the natural order begins with the first."""
+    everybody = range(len(example.script.surfaces))
+    if len(everybody) <= MOST_PERMUTED:
+        orders = list(permutations(everybody))
+    else:
+        orders = [(first, *(user for user in everybody if user != first)) for first in everybody]
+    for order in orders:
+        yield example if order == tuple(everybody) else _with_members(example, order)
+
+
+def _switched(calls: Sequence[Call], switches: int) -> Iterable[Schedule]:
+    """The natural order, then schedules with so many switches."""
+    if switches == 1:
+        yield NATURAL
     users = sorted({call.user for call in calls})
-    for first in users:
-        begin = (Anchor(START, first),) if first != users[0] else ()
-        yield Schedule(anchors=begin)
-        for call in calls:
-            for step in range(1, DEEPEST + 1):
-                for to in users:
-                    if to != call.user:
-                        yield Schedule(anchors=(*begin, Anchor((call.user, call.id, step), to)))
+    places = [
+        Anchor((call.user, call.id, step), to)
+        for call in calls
+        for step in range(1, DEEPEST + 1)
+        for to in users
+        if to != call.user
+    ]
+    for chosen in combinations(places, switches):
+        if len({anchor.at for anchor in chosen}) == switches:
+            yield Schedule(anchors=chosen)
 
 
 def _quiet(schedule: Schedule) -> Schedule:
@@ -343,6 +406,12 @@ def _only_users(example: Example, keep: frozenset[int]) -> Example:
         if isinstance(form, Person | Result)
     }
     members = sorted({call.user for call in calls} | {u for u in named if u < len(example.script.surfaces)})
+    left = replace(example.script.program, calls=calls)
+    return _with_members(replace(example, script=example.script.doing(left)), members)
+
+
+def _with_members(example: Example, members: Sequence[int]) -> Example:
+    """The example with these of its users, in this order."""
     number = {old: new for new, old in enumerate(members)}
     plan = example.script.plan
     old_members = plan.members if plan.members is not None else tuple(range(len(example.script.surfaces)))
@@ -351,7 +420,7 @@ def _only_users(example: Example, keep: frozenset[int]) -> Example:
         surfaces=tuple(example.script.surfaces[old] for old in members),
         plan=replace(plan, members=tuple(old_members[old] for old in members)),
         program=Program(
-            calls=tuple(_renumbered(call, number) for call in calls),
+            calls=tuple(_renumbered(call, number) for call in example.script.program.calls),
             sequential=example.script.program.sequential,
         ),
     )
