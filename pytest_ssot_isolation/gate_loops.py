@@ -87,9 +87,3 @@ def given_to(definition: Any) -> Generator[None]:
         yield
     finally:
         plugins.unregister(factories)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
-    with given_to(metafunc.definition):
-        yield

@@ -242,6 +242,15 @@ def shown_way(spec: str) -> str:
     return spec if spec in WAYS else "by DSN"
 
 
+def header(settings: Settings) -> str:
+    """The line on this run at the head of pytest's output."""
+    return (
+        f"ssot-isolation: profile {settings.profile}, seed {settings.seed} ({settings.seed_origin});"
+        f" on first use: postgres {shown_way(settings.postgres)},"
+        f" clickhouse {shown_way(settings.clickhouse)}"
+    )
+
+
 def declare(parser: pytest.Parser) -> None:
     """Tell pytest of every option and ini value of the table."""
     group = parser.getgroup("ssot-isolation", "isolation of users (pytest-ssot-isolation)")

@@ -19,7 +19,6 @@ from pytest_ssot_isolation.fixtures import postgres_server as postgres_server
 from pytest_ssot_isolation.fixtures import ssot_servers as ssot_servers
 from pytest_ssot_isolation.fixtures import user_context as user_context
 from pytest_ssot_isolation.fixtures import user_contexts as user_contexts
-from pytest_ssot_isolation.gate_loops import pytest_generate_tests as pytest_generate_tests
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -53,6 +52,14 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(ProofWriter(config, papers), "ssot_isolation_proof")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
+    from pytest_ssot_isolation.gate_loops import given_to
+
+    with given_to(metafunc.definition):
+        yield
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Give a worker of xdist the seed that the header shows."""
@@ -60,12 +67,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    settings = config.stash[options.SETTINGS]
-    return (
-        f"ssot-isolation: profile {settings.profile}, seed {settings.seed} ({settings.seed_origin});"
-        f" on first use: postgres {options.shown_way(settings.postgres)},"
-        f" clickhouse {options.shown_way(settings.clickhouse)}"
-    )
+    return options.header(config.stash[options.SETTINGS])
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:

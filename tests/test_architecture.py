@@ -42,8 +42,8 @@ MAP = {
     "__init__": room(inside="*"),
     "__main__": room("cli"),
     "plugin": room(
-        "options fixtures gate_loops",
-        inside="hookspecs extensions gathering known_findings together audit proof report surfaces engine "
+        "options fixtures",
+        inside="hookspecs extensions gate_loops gathering known_findings together audit proof report surfaces engine "
         "harness provisioning",
     ),
     "options": room("extensions known_findings"),  # Names of types only.
