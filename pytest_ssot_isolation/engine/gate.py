@@ -456,7 +456,8 @@ class Gate:
             if turns.known_blocked:
                 turns.known_blocked.discard(lane.key)
             self._moved_at = self._busy_since
-            turns.before_step(lane)
+            if turns.before_step is not None:
+                turns.before_step(lane)
         self._in_step = True
         try:
             handle._run()
@@ -470,7 +471,8 @@ class Gate:
             turns.stop(Busy(reason, (lane.user,)))
             return
         if chosen:
-            turns.after_step(lane)
+            if turns.after_step is not None:
+                turns.after_step(lane)
             turns.can_go_on = bool(lane.steps) or turns.anybody_ready()
             if lane.user != APP:
                 waits = not lane.steps and not lane.task.done() and self._is_outside(lane)

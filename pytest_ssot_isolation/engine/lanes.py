@@ -47,7 +47,7 @@ class Chooser(Protocol):
 class Lane:
     """The steps of one task, in their order."""
 
-    __slots__ = ("_wait", "key", "number", "served", "serves", "steps", "task", "user")
+    __slots__ = ("_wait", "key", "made", "number", "served", "serves", "steps", "task", "user")
 
     def __init__(self, user: int, number: int, task: asyncio.Task[object]) -> None:
         self.user = user
@@ -56,6 +56,8 @@ class Lane:
         self.steps: deque[asyncio.Handle] = deque()
         self.key = (user, number)
         """User, and creation number within the user."""
+        self.made = 0
+        """Steps that the task made by choice."""
         self.serves = False
         """Whether what woke it came from a socket: then its steps are a server's answer, and no choice."""
         self.served = False
@@ -117,8 +119,8 @@ class Turns:
         self.sites: list[tuple[int, str]] | None = None
         self.stopped: BaseException | None = None
         self.when_stopped: Callable[[], None] = lambda: None
-        self.before_step: Callable[[Lane], None] = lambda lane: None
-        self.after_step: Callable[[Lane], None] = lambda lane: None
+        self.before_step: Callable[[Lane], None] | None = None
+        self.after_step: Callable[[Lane], None] | None = None
         self._stepped = getattr(chooser, "stepped", None)
         self._began = getattr(chooser, "began", None)
         self._made: Counter[int] = Counter()
@@ -144,6 +146,7 @@ class Turns:
 
     def note_step(self, lane: Lane) -> None:
         """Move to the place after a step of this lane."""
+        lane.made += 1
         call, made = self._call_of.get(lane.user, (-1, 0))
         self._call_of[lane.user] = (call, made + 1)
         self.here = (lane.user, call, made + 1)

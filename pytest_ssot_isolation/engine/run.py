@@ -24,7 +24,7 @@ from pytest_ssot_isolation.model.history import Bound, History, InCommon, Observ
 from pytest_ssot_isolation.model.payload import as_seen, succeeded
 from pytest_ssot_isolation.model.program import Call, Operation
 from pytest_ssot_isolation.model.scan import Scanner
-from pytest_ssot_isolation.model.schedule import Anchor, Blocked, Schedule
+from pytest_ssot_isolation.model.schedule import Blocked, Schedule
 from pytest_ssot_isolation.oracles.aliasing import Baseline
 from pytest_ssot_isolation.surfaces.base import Surface, operations_of
 
@@ -163,11 +163,12 @@ class Run:
         self.trouble: Trouble | None = None
         self._sessions: dict[int, session.Session] = {}
         self._contexts: dict[int, contextvars.Context] = {}
-        self._tasks: dict[asyncio.Task[Any], tuple[Call, int]] = {}
+        self._tasks: dict[asyncio.Task[Any], tuple[Call, Lane]] = {}
         self._queues: dict[int, deque[Call]] = {}
         self._open = 0
         self._in_common: tuple[InCommon, ...] = ()
         self._rights: session.Rights = (frozenset(), frozenset())
+        self._at_rest: Callable[[], None] = _nothing
         self.opening = 0
 
     async def perform(self) -> History:
@@ -178,6 +179,12 @@ class Run:
             SurfaceError: A surface cannot be opened.
             BaseException: What must not be swallowed: ``KeyboardInterrupt``, ``pytest.skip``, ...
         """
+        try:
+            return await self._perform()
+        finally:
+            self._let_go()
+
+    async def _perform(self) -> History:
         self.terms.watch.begin(self.tape.now if self.terms.leftovers else None)
         loop: Any = asyncio.get_running_loop()
         loop.looks_into_threads = self.terms.watch.in_thread
@@ -199,6 +206,17 @@ class Run:
                 loop.looks_into_threads = None
                 await self._sign_out()
         return self._history()
+
+    def _let_go(self) -> None:
+        """Cut the circles through this run: what it held is freed at once, and not by the collector."""
+        turns = self.turns
+        turns.before_step = turns.after_step = None
+        turns.when_stopped = self._at_rest = _nothing
+        turns.lanes.clear()
+        for opened in self._sessions.values():
+            opened.surface._plant = opened.surface._spot = None
+        self._sessions.clear()
+        self._contexts.clear()
 
     # -- sessions ------------------------------------------------------------------------------------
 
@@ -294,8 +312,9 @@ class Run:
         self._at_rest = rest
         self.turns.main = asyncio.current_task()
         self.turns.when_stopped = finish
-        self.turns.before_step = self._before_step
-        self.turns.after_step = self._after_step
+        if self.faults.ordered_faults():
+            self.turns.before_step = self._before_step
+            self.turns.after_step = self._after_step
         gate.close_gate(self.turns)
         try:
             next_stage()
@@ -317,12 +336,12 @@ class Run:
         self.turns.begin_call(call.user, call.id)
         context = self._contexts[call.user].copy()
         task = asyncio.get_running_loop().create_task(self._call(call), context=context)
-        self._tasks[task] = (call, 0)
+        self._tasks[task] = (call, self.turns.lanes[task])
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        call, steps = self._tasks.pop(task)
-        self.resumptions[call.id] = steps
+        call, lane = self._tasks.pop(task)
+        self.resumptions[call.id] = lane.made
         if not task.cancelled() and (escaped := task.exception()) is not None:
             self.turns.stop(escaped)
             return
@@ -336,16 +355,14 @@ class Run:
     def _before_step(self, lane: Lane) -> None:
         made = self._tasks.get(lane.task)
         if made is not None:
-            call, steps = made
-            if steps:
-                self.faults.before(call.id, steps, lane.task)
-            self._tasks[lane.task] = (call, steps + 1)
+            resumed = lane.made - 1  # The step that is about to be made is counted already.
+            if resumed:
+                self.faults.before(made[0].id, resumed, lane.task)
 
     def _after_step(self, lane: Lane) -> None:
         made = self._tasks.get(lane.task)
         if made is not None:
-            call, steps = made
-            self.faults.after(call.id, steps, lane.task, self.turns.sent_over)
+            self.faults.after(made[0].id, lane.made, lane.task, self.turns.sent_over)
 
     async def _end_calls(self) -> None:
         left = list(self._tasks)
@@ -465,13 +482,17 @@ class Run:
         made = chosen() if callable(chosen) else Schedule()
         hidden = dict(self.turns.hidden)
         return Schedule(
-            anchors=tuple(Anchor(anchor.at, anchor.to) for anchor in made.anchors),
+            anchors=made.anchors,
             faults=tuple(f for f in self.faults.ordered_faults() if f.call in self.faults.done),
             in_flight=made.in_flight,
             picks=made.picks,
             together=made.together,
             blocked=tuple(Blocked(at, lanes) for at, lanes in hidden.items()),
         )
+
+
+def _nothing() -> None:
+    """Nobody waits for anything any more."""
 
 
 def passes_through(error: BaseException) -> bool:

@@ -397,7 +397,7 @@ class Hunt:
         else:
             seed = f"walk {script.values} {script.number} {self.ask.seed}"
             chooser = RandomWalk(seed)
-            struck = self._faults(script, random.Random(seed + " faults"))
+            struck = self._faults(script, seed)
         try:
             view = await self.attempts.perform(script, chooser, struck)
         except Expectation as unmet:
@@ -433,8 +433,11 @@ class Hunt:
                 await self._report(seen)
         return True
 
-    def _faults(self, script: Script, rng: random.Random) -> list[Fault]:
+    def _faults(self, script: Script, seed: str) -> list[Fault]:
         kinds = [kind for name in self.ask.faults for kind in DRAWN[name]]
+        if not kinds:
+            return []
+        rng = random.Random(seed + " faults")
         return faults.draw(rng, script.program, kinds, lambda operation: self.habits.awaits(operation, rng))
 
     def _remember(self, example: Example) -> None:
