@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_ssot_isolation.engine.choosers import Projected, Recorded
+from pytest_ssot_isolation.engine.choosers import Projected, RandomWalk, Recorded
 from pytest_ssot_isolation.engine.faults import Faults
 from pytest_ssot_isolation.engine.run import Run, Terms
-from pytest_ssot_isolation.engine.script import Nonces, Script
+from pytest_ssot_isolation.engine.script import Nonces, Pace, Script
 from pytest_ssot_isolation.errors import Refused
 from pytest_ssot_isolation.model.schedule import Fault, Schedule
 from pytest_ssot_isolation.oracles.noninterference import View
@@ -44,6 +44,7 @@ class Attempts:
         stand_ins: Mapping[tuple[int, str], object] | None = None,
         *,
         sites: bool = False,
+        moments: Mapping[int, float] | None = None,
     ) -> View | None:
         """Run a script from an equal start; None where the application refused an id.
 
@@ -57,7 +58,7 @@ class Attempts:
             self.terms.acting(cast.contexts)
         async with self._starts.fresh() as world:
             ordered = Faults(faults, self.terms.gone)
-            run = Run(script, cast, world, self.terms, chooser, ordered, stand_ins, sites=sites)
+            run = Run(script, cast, world, self.terms, chooser, ordered, stand_ins, sites=sites, pace=moments)
             try:
                 return View(history=await run.perform(), nonce=nonce)
             except Refused:
@@ -78,12 +79,13 @@ class Attempts:
         chooser = Recorded(schedule, strict=strict)
         return await self.perform(script, chooser, schedule.faults, sites=strict)
 
-    async def without(self, script: Script, full: History) -> View | None:
+    async def without(self, script: Script, full: History, *, pace: Pace | None = None) -> View | None:
         """Run what is left of a script, in the order that it had beside the others.
 
         Args:
             script: The script without some calls.
             full: The run with all of them.
+            pace: When its calls begin; None for at once.
         """
         calls = frozenset(call.id for call in script.program.calls)
         stand_ins = {
@@ -93,4 +95,10 @@ class Attempts:
             if name in dict(bound.references)
         }
         faults = [fault for fault in full.schedule.faults if fault.call in calls]
-        return await self.perform(script, Projected(full.path, calls), faults, stand_ins)
+        chooser: Chooser = Projected(full.path, calls)
+        if pace is None:
+            return await self.perform(script, chooser, faults, stand_ins)
+        if pace.walk is not None:
+            chooser = RandomWalk(pace.walk)
+        moments = {call: at * pace.share + pace.lag for call, at in full.moments.items() if call in calls}
+        return await self.perform(script, chooser, faults, stand_ins, moments=moments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -23,8 +24,14 @@ Keep: TypeAlias = Callable[[Recording, Sequence[str]], str]
 """Takes a recording and its story; gives what ``--ssot-replay`` takes for it."""
 
 REPLAYS = 5
+AS_FOUND = 3
+"""Replays of the example as it was found, where the small one never shows it again."""
+
 LEAST_SECONDS, MOST_SECONDS = 3.0, 8.0
 """Seconds that the reduction of one finding may take."""
+
+MOST_IN_ALL = 60.0
+"""Seconds that all findings of a check may take to be made small and run again, beside one run of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +60,61 @@ class Teller:
         self._attempts = attempts
         self._bench = bench
         self._keep = keep
+        self._left = MOST_IN_ALL
 
     async def tell(self, seen: Seen, *, reduce: bool = True) -> Finding:
         """Reduce a finding, replay it, and tell its story."""
+        began = time.monotonic()
+        try:
+            return await self._told(seen, reduce=reduce, until=began + self._left)
+        finally:
+            self._left = max(0.0, self._left - (time.monotonic() - began))
+
+    async def _told(self, seen: Seen, *, reduce: bool, until: float) -> Finding:
         calls, tries, small = len(seen.history.bound), 0, seen
         victim = seen.example.script.member(seen.finding.victim_index or 0)
         if reduce:
-            small, tries = await self._reduced(seen)
-        same = 0
-        for _ in range(REPLAYS):
+            # Half of the time for one finding at most: the next ones come off worse, but come off.
+            small, tries = await self._reduced(seen, (until - time.monotonic()) / 2)
+        same, replays = 0, 0
+        self._bench.explained.clear()
+        while replays < REPLAYS and (not replays or time.monotonic() < until):
             again = await self._again(small.example, seen.finding, victim, strict=True)
+            replays += 1
             if again is not None:
                 same += 1
                 small = again
-        if same:
+        if not same and small.example != seen.example:
+            # Only what was dropped may have made it certain.
+            self._bench.explained.clear()
+            for _ in range(AS_FOUND):
+                again = await self._again(seen.example, seen.finding, victim, strict=True)
+                replays += 1
+                if again is not None:
+                    same += 1
+                    small = again
+        cut = "" if replays >= REPLAYS else f" (cut short after {MOST_IN_ALL:g} s for all findings)"
+        if (
+            small.finding.oracle in COMPARING
+            and (small.finding.index, small.finding.path) in self._bench.explained
+        ):
+            small = replace(seen, finding=_in_doubt(seen.finding))
+            shrunk = (
+                "in some runs the same was seen without the others, at another pace: nothing that they told; the "
+                f"same in {same} of {replays} replays{cut}"
+            )
+        elif same:
             how = (
                 f"from {calls} to {len(small.history.bound)} calls in {tries} runs"
                 if reduce
                 else "run as recorded"
             )
-            shrunk = f"{how}; the same in {same} of {REPLAYS} replays"
+            shrunk = f"{how}; the same in {same} of {replays} replays{cut}"
         else:
-            small = seen
+            small = replace(seen, finding=_in_doubt(seen.finding))
             shrunk = (
-                f"seen once, and not in {tries + REPLAYS} more runs of the same choices: it needs something that "
-                "earlier runs left behind, or that differs from run to run"
+                f"seen once, and not in {tries + replays} more runs of the same choices: it needs something that "
+                f"earlier runs left behind, or that differs from run to run{cut}"
             )
         return self._in_words(small, shrunk)
 
@@ -124,7 +161,7 @@ class Teller:
     def _seconds(self) -> float:
         return min(MOST_SECONDS, max(LEAST_SECONDS, self._ask.seconds))
 
-    async def _reduced(self, seen: Seen) -> tuple[Seen, int]:
+    async def _reduced(self, seen: Seen, patience: float) -> tuple[Seen, int]:
         smallest = seen
         victim = seen.example.script.member(seen.finding.victim_index or 0)
 
@@ -140,7 +177,7 @@ class Teller:
         users = [
             user for user in (seen.finding.victim_index, seen.finding.offender_index) if user is not None
         ]
-        reducer = Reducer(test, seconds=self._seconds)
+        reducer = Reducer(test, seconds=self._seconds, patience=patience)
         await reducer.reduce(seen.example, users, seen.finding.index, seen.finding.evidence)
         return smallest, reducer.runs
 
@@ -198,6 +235,11 @@ class Teller:
             replay=self._keep(recording, _lines(story)),
             story=story,
         )
+
+
+def _in_doubt(finding: Finding) -> Finding:
+    """A comparison says that the others are the cause; where its own runs do not bear that out, it is a hint."""
+    return replace(finding, severity="hint") if finding.oracle in COMPARING else finding
 
 
 def _lines(story: Story) -> tuple[str, ...]:

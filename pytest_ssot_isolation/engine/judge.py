@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_ssot_isolation.engine.script import Script
+from pytest_ssot_isolation.engine.script import Pace, Script
 from pytest_ssot_isolation.errors import SurfaceError
 from pytest_ssot_isolation.model.history import History, Outcome
 from pytest_ssot_isolation.model.program import Call, Program, Result
@@ -29,6 +29,26 @@ if TYPE_CHECKING:
 MOST_PLACES = 8
 """Calls of others that one call is tried before and after."""
 
+MORE_SOLOS = 3
+"""Runs that must be alike before a difference is told: the toss of a coin comes the same twice."""
+
+SETTLED = 2.0**-16
+"""Virtual seconds in which whatever waits for no time comes to its end."""
+
+PACES: tuple[Pace, ...] = (
+    Pace(),
+    Pace(lag=SETTLED),
+    *(
+        Pace(share=share, lag=lag, walk=f"pace {share} {lag}")
+        for share in (1.0, 0.0, 0.5, 0.1, 0.02, 1.25)
+        for lag in (0.0, SETTLED)
+    ),
+)
+"""Ways of the observer alone to take as much time as beside the others, or less where others were in the way."""
+
+LIKELY_PACES = PACES[:2]
+"""Those that each step of a reduction is tried against."""
+
 
 class FurtherOracle(Protocol):
     """An oracle of another plugin: a pure function of one history."""
@@ -45,7 +65,7 @@ class Runs(Protocol):
         """Run a script under a schedule that was written down."""
         ...
 
-    async def without(self, script: Script, full: History) -> View | None:
+    async def without(self, script: Script, full: History, *, pace: Pace | None = None) -> View | None:
         """Run what is left of a script, in the order that it had beside the others."""
         ...
 
@@ -62,6 +82,7 @@ class Bench:
         serial: Fields that hold serial ids: told once, then taken for names.
         further: Oracles of other plugins, by name.
         silent: Those of them that could say nothing so far, with the reason.
+        explained: Calls and paths that were once seen the same without the others, at another pace.
     """
 
     oracles: frozenset[str]
@@ -71,6 +92,7 @@ class Bench:
     serial: set[Place] = field(default_factory=set)
     further: Mapping[str, FurtherOracle] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
+    explained: set[tuple[int, str]] = field(default_factory=set)
     _spoke: set[str] = field(default_factory=set)
     _scanned: dict[int, Sequence[canary.Sighting]] = field(default_factory=dict)
 
@@ -154,6 +176,7 @@ class Bench:
             return self._serial_ids(full, first, observer, found, forget)[0]
         if not confirm:
             found = await self._not_of_those_left(found, full, alone, runs, observer)
+            found = await self._not_its_own_pace(found, full, alone, runs, observer, LIKELY_PACES)
             return _sharpest(self._findings(found, full, first, observer))
         return await self._confirm(full, script, alone, runs, first, observer)
 
@@ -187,8 +210,15 @@ class Bench:
         forget = (finding.operation or "", finding.path) if is_serial else None
         return await self.compare(full, script, runs, observer, confirm=confirm, forget=forget)
 
-    async def _solo(self, alone: Script, full: History, runs: Runs) -> View | None:
-        made = await runs.without(alone, full)
+    async def _solo(
+        self,
+        alone: Script,
+        full: History,
+        runs: Runs,
+        *,
+        pace: Pace | None = None,
+    ) -> View | None:
+        made = await runs.without(alone, full, pace=pace)
         return made if made is not None and made.history.trouble is None else None
 
     def _findings(self, found: list[Difference], full: View, solo: View, who: int) -> list[Finding]:
@@ -230,6 +260,8 @@ class Bench:
         same = {(d.call, d.path) for d in self._compare(again, second, who)[0]}
         found = [d for d in found if (d.call, d.path) in same]
         found = await self._not_of_those_left(found, full, alone, runs, who)
+        found = await self._not_by_chance(found, full, first, alone, runs, who)
+        found = await self._not_its_own_pace(found, full, alone, runs, who, PACES)
         found = await self._not_the_clock(found, full, first, script, runs, who)
         found = await self._not_contention(found, full, first, script, runs, who)
         return low + _sharpest(self._findings(found, full, first, who))
@@ -257,6 +289,47 @@ class Bench:
                     break
             else:
                 return found  # In no order of theirs: it is the others' doing.
+        return found
+
+    async def _not_by_chance(
+        self, found: list[Difference], full: View, first: View, alone: Script, runs: Runs, who: int
+    ) -> list[Difference]:
+        """What differs among runs of the observer alone is noise, however seldom."""
+        for _ in range(MORE_SOLOS if found else 0):
+            made = await self._solo(alone, full.history, runs)
+            if made is None:
+                continue
+            noise, _ = compare(first, made, who, self.declared, opaque=frozenset(self.serial))
+            self.noisy.update(difference.place for difference in noise)
+        return [difference for difference in found if difference.place not in self.noisy]
+
+    async def _not_its_own_pace(
+        self,
+        found: list[Difference],
+        full: View,
+        alone: Script,
+        runs: Runs,
+        who: int,
+        paces: Sequence[Pace],
+    ) -> list[Difference]:
+        """What the observer may see alone as well, by asking a little later, was not told by the others.
+
+        Beside others a call comes later than alone: a job in the background has come further by then, and a
+        limit on calls in a minute has let go.
+        """
+        for pace in paces:
+            if not found:
+                break
+            # Other walks in each run: what one alone shows once, it may show.
+            walk = pace.walk and f"{pace.walk} {full.nonce}"
+            made = await self._solo(alone, full.history, runs, pace=replace(pace, walk=walk))
+            if made is None:
+                continue
+            answered = {-1, *(o.call for o in made.history.observations if o.channel == "result")}
+            differing = {(d.call, d.path) for d in self._compare(full, made, who)[0]}
+            same = [d for d in found if (d.call, d.path) not in differing and d.call in answered]
+            self.explained.update((d.call, d.path) for d in same)
+            found = [d for d in found if d not in same]
         return found
 
     async def _not_the_clock(
@@ -328,8 +401,9 @@ class Bench:
         Nor is what follows from it, such as a note that is not there because it could not be written.
         """
         history = full.history
-        failing = [d for d in found if d.ended and _failed(history, d)]
-        if not failing:
+        # All of them, found again or not: what follows from a failure may come from another one each time.
+        failing = [d for d in self._compare(full, solo, who)[0] if d.ended and _failed(history, d)]
+        if not failing or not found:
             return found
         order = {o.call: o.began for o in history.observations if o.channel == "result"}
         calls = tuple(sorted(script.program.calls, key=lambda call: order.get(call.id, 1 << 30)))

@@ -66,21 +66,25 @@ class Reducer:
         test: Tells whether a candidate still shows the same finding.
         seconds: Time after which the smallest example so far is taken.
         most_runs: Runs after which it is taken.
+        patience: Seconds after which it is taken however few runs there were.
     """
 
-    def __init__(self, test: Test, *, seconds: float = 8.0, most_runs: int = 2000) -> None:
+    def __init__(
+        self, test: Test, *, seconds: float = 8.0, most_runs: int = 2000, patience: float = MOST_PATIENCE
+    ) -> None:
         self._test = test
         self._began = time.monotonic()
         self._seconds = seconds
         self._left = most_runs
         self._until = float("inf")
+        self._patience = min(patience, MOST_PATIENCE)
         self.runs = 0
 
     @property
     def is_out_of_time(self) -> bool:
         """Whether the reduction ends early; a slow application gets some runs all the same."""
         spent = time.monotonic() - self._began
-        enough = spent >= self._seconds and (self.runs >= LEAST_RUNS or spent >= MOST_PATIENCE)
+        enough = spent >= self._patience or (spent >= self._seconds and self.runs >= LEAST_RUNS)
         return self._left <= 0 or enough or time.monotonic() >= self._until
 
     async def reduce(

@@ -130,6 +130,7 @@ class Run:
         faults: What is done to whom.
         stand_ins: See ``Binder``.
         sites: Whether to take down where in the code each step began.
+        pace: When calls begin at the earliest, by id, in virtual seconds since the first of all.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Run:
         stand_ins: Mapping[tuple[int, str], object] | None = None,
         *,
         sites: bool = False,
+        pace: Mapping[int, float] | None = None,
     ) -> None:
         self.script = script
         self.cast = cast
@@ -170,6 +172,9 @@ class Run:
         self._rights: session.Rights = (frozenset(), frozenset())
         self._at_rest: Callable[[], None] = _nothing
         self.opening = 0
+        self._pace = pace or {}
+        self._zero: float | None = None
+        self._moments: dict[int, float] = {}
 
     async def perform(self) -> History:
         """Sign everybody in, make the calls, sign everybody out.
@@ -393,6 +398,7 @@ class Run:
     async def _call(self, call: Call) -> None:
         opened = self._sessions[call.user]
         operation = opened.operations[call.operation]
+        await self._keep_pace(call)
         began = self.tape.turn()
         if operation.needs is not None and not operation.needs(opened.surface):
             self.skipped.add(call.id)
@@ -415,6 +421,15 @@ class Run:
         self.tape.add(call.user, call.id, call.operation, "result", outcome, seen, began, self.tape.turn())
         if outcome is Outcome.OK:
             self.binder.keep(call, seen)
+
+    async def _keep_pace(self, call: Call) -> None:
+        loop = asyncio.get_running_loop()
+        if self._zero is None:
+            self._zero = loop.time()
+        early = self._pace.get(call.id, 0.0) - (loop.time() - self._zero)
+        if early > 0:
+            await asyncio.sleep(early)
+        self._moments[call.id] = loop.time() - self._zero
 
     async def _answer(
         self, call: Call, operation: Operation, surface: Surface[Any], arguments: dict[str, Any]
@@ -458,6 +473,7 @@ class Run:
         principals = self.script.principals(self.cast)
         lawful, changing = self._rights
         return History(
+            moments=self._moments,
             principals=principals,
             observations=tuple(self.tape.observations),
             planted=self.binder.planted,

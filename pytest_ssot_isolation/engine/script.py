@@ -22,6 +22,21 @@ _NONCES = len(_LETTERS) ** _LENGTH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When the calls of those who are left begin, where the others do not hold them up.
+
+    Attributes:
+        share: Of the virtual time that had passed before them beside the others.
+        lag: Virtual seconds to wait longer.
+        walk: Seed of a walk among their own tasks and the application's; None for the order beside the others.
+    """
+
+    share: float = 1.0
+    lag: float = 0.0
+    walk: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """One example before it is run.
 

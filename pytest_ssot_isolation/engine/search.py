@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -62,6 +62,9 @@ FIRST, FIRST_SHARE = 4, 0.2
 
 MOST_REFUSALS = 20
 MOST_FINDINGS = 12
+MOST_DOUBTS = 3
+"""Times that a difference which never comes again is looked into for one operation."""
+
 MOST_PAST = 200
 """Examples that are remembered, in case a later one meets what they left behind."""
 
@@ -111,6 +114,8 @@ class Hunt:
         self._serial = 1
         self._told: set[tuple[object, ...]] = set()
         self._strangers: list[Seen] = []
+        self._doubts: Counter[tuple[object, ...]] = Counter()
+        self._doubtful: dict[tuple[object, ...], Finding] = {}
         self._past: OrderedDict[int, Example] = OrderedDict()
         self._wide: tuple[tuple[int, ...], float] = ((), 0.0)
         self.budget = Budget(ask)
@@ -457,9 +462,19 @@ class Hunt:
         self._told.add(key)
         began = time.monotonic()
         told = self._accepts(seen.finding if self.ask.only_whether else await self._teller.tell(seen))
+        in_doubt = told.severity != seen.finding.severity
+        if in_doubt:
+            # A sharper sight of the same may follow, and stands for itself then.
+            self._doubts[key] += 1
+            if self._doubts[key] < MOST_DOUBTS:
+                self._told.discard(key)
+        if self._doubts[key] > 1 or (self._doubts[key] and not in_doubt):
+            self.findings = [f for f in self.findings if f is not self._doubtful[key]]
+        if in_doubt:
+            self._doubtful[key] = told
         self.findings.append(told)
         self.budget.extend(time.monotonic() - began)
-        if seen.finding.severity == "leak" and not told.accepted:
+        if told.severity == "leak" and not told.accepted:
             self.budget.found()
 
     async def _unmet(self, example: Example, unmet: Expectation) -> None:

@@ -208,6 +208,7 @@ class History:
         path: For each step its user, that user's call, and the number of the user's task.
         leftovers: What users met where others had left it, in the order in which it was met.
         in_common: What several users held at once, where that was asked for.
+        moments: When each call began, by id, in virtual seconds since the first of all.
     """
 
     principals: tuple[Principal, ...]
@@ -227,6 +228,7 @@ class History:
     path: tuple[tuple[int, int, int], ...] = ()
     leftovers: tuple[Leftover, ...] = ()
     in_common: tuple[InCommon, ...] = ()
+    moments: Mapping[int, float] = field(default_factory=dict)
 
     def may_see(self, viewer: int, owner: int) -> bool:
         """Whether the viewer may see what is the owner's."""

@@ -22,6 +22,7 @@ from pytest_ssot_isolation.oracles.normal import (
     alike_by_name,
     answers_of,
     differences,
+    is_id_like,
     known_names,
 )
 
@@ -104,6 +105,7 @@ def compare(
     renamed: set[Place] = set()
     numbers: list[dict[str, str]] = []
     references: set[str] = set()
+    both -= _of_two(full.history, observer)
     for view in (full, solo):
         namer = Namer(
             known_names(view.history, view.nonce), declared, opaque=opaque, masked=masked, pick_ids=pick_ids
@@ -126,6 +128,36 @@ def compare(
         renamed |= namer.renamed
         numbers.append(namer.numbers)
     return _paired(seen[0], seen[1], alike_by_name(numbers[0], numbers[1], frozenset(references))), renamed
+
+
+def _of_two(history: History, observer: int) -> set[int]:
+    """The calls that ask for another's thing by an id which the observer's own thing has by now.
+
+    A database gives the id of a row that was deleted to the next one: whose it was cannot be said.
+    """
+    foreign: dict[int, set[str]] = {}
+    for call, bound in history.bound.items():
+        names = {name for name, owner in bound.references if owner != observer}
+        if bound.user == observer and names:
+            foreign[call] = {str(value) for name, value in bound.arguments if name in names}
+    if not foreign:
+        return set()
+    own: set[str] = set()
+    for seen in history.observations:
+        if seen.user == observer and seen.channel == "result" and not foreign.get(seen.call):
+            own |= _ids_in(seen.seen, (seen.operation, ""))
+    return {call for call, values in foreign.items() if values & own}
+
+
+def _ids_in(seen: object, place: Place) -> set[str]:
+    operation, path = place
+    if isinstance(seen, Mapping):
+        parts = [(f"{path}.{name}" if path else str(name), part) for name, part in seen.items()]
+        return {one for name, part in parts for one in _ids_in(part, (operation, name))}
+    if isinstance(seen, list | tuple):
+        return {one for part in seen for one in _ids_in(part, place)}
+    is_id = isinstance(seen, int | str) and not isinstance(seen, bool) and (not path or is_id_like(place))
+    return {str(seen)} if is_id else set()
 
 
 def _paired(

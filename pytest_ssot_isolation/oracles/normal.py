@@ -21,7 +21,16 @@ from pytest_ssot_isolation.model.paths import matches as is_at
 
 OF_THE_TRANSPORT = tuple(
     f"headers.{name}"
-    for name in ("date", "content-length", "age", "server-timing", "x-process-time", "x-response-time")
+    for name in (
+        "date",
+        "content-length",
+        "age",
+        "server-timing",
+        "x-process-time",
+        "x-response-time",
+        "x-runtime",
+        "retry-after",
+    )
 )
 """Headers that tell of time or of the body's length, which is compared itself."""
 
@@ -32,6 +41,10 @@ _UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b|\b
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")
 _DIGITS = re.compile(r"(?<![^\W_])\d+(?![^\W_])")
 _MOMENT = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
+_HTTP_MOMENT = re.compile(r"\b[A-Z][a-z]{2}, \d\d[ -][A-Z][a-z]{2}[ -]\d{2,4} \d\d:\d\d:\d\d\b")
+_DURATION = re.compile(
+    r"(?<![\w.])\d+(?:\.\d+)? ?(?:ns|µs|us|ms|s|secs?|seconds?|milliseconds?|min|minutes?)(?!\w)"
+)
 _ID_LIKE = re.compile(r"(?:^|[._])(?:id|ids|pk|seq|serial|oid|uid|location)$|(?:Id|ID)$")
 
 
@@ -128,6 +141,7 @@ class Namer:
         if len(text) >= 8:
             text = _UUID.sub(lambda found: self._name("uuid", found[0].lower()), text)
             text = _ADDRESS.sub("<address>", text)
+            text = _DURATION.sub("<duration>", text)
         return text
 
 
@@ -170,7 +184,7 @@ def is_moment(value: object) -> bool:
     """Whether a value tells a time."""
     if isinstance(value, datetime.datetime | datetime.date | datetime.time | datetime.timedelta):
         return True
-    return isinstance(value, str) and _MOMENT.search(value) is not None
+    return isinstance(value, str) and bool(_MOMENT.search(value) or _HTTP_MOMENT.search(value))
 
 
 Alike: TypeAlias = Callable[[object, object], bool]

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_ssot_isolation.model.history import Bound, History, Observation, Outcome, Principal
 from pytest_ssot_isolation.oracles.noninterference import Difference, View, compare, finding_of
-from pytest_ssot_isolation.oracles.normal import Declarations
+from pytest_ssot_isolation.oracles.normal import Declarations, is_moment
 
 
 def view(
@@ -156,3 +156,25 @@ def test_a_finding_names_the_only_other_user_and_quotes_both_sights() -> None:
     assert finding.explanation == (
         "what bob sees depends on others: in the answer to op at total beside others bob sees 5, alone 2"
     )
+
+
+def test_a_thing_that_got_the_id_of_another_which_was_deleted_is_not_compared() -> None:
+    asked: Any = {"arguments": {1: (("note", 1),)}, "references": {1: (("note", 0),)}}
+    full = view({"id": 1}, {"body": "mine"}, **asked)
+    solo = view({"id": 1}, {"error": "no such note"}, **asked)
+
+    assert paths(full, solo) == []
+
+
+@pytest.mark.parametrize("said", ["try again in {} s", "took {} ms", "waited {} seconds"])
+def test_durations_in_texts_are_noise(said: str) -> None:
+    assert paths(view({"text": said.format("0.5")}), view({"text": said.format("12.25")})) == []
+
+
+def test_a_count_of_things_in_a_text_is_no_duration() -> None:
+    assert paths(view({"text": "5 shares"}), view({"text": "2 shares"})) == ["text"]
+
+
+def test_a_time_in_the_form_of_http_is_a_moment() -> None:
+    assert is_moment("Thu, 26 Nov 2026 14:25:05 GMT")
+    assert not is_moment("Thu, see page 26")

@@ -1,0 +1,209 @@
+"""Applications that are correct: whatever a check of them reports as a leak is a false alarm."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import random
+import time
+import uuid
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from pytest_ssot_isolation import Surface, observed, operation, secrets
+from pytest_ssot_isolation.engine import findings
+from pytest_ssot_isolation.model.verdict import Verdict
+from tests.harness.conftest import Check
+
+EVERY_ORACLE = ("canary", "noninterference", "integrity", "availability", "residue", "aliasing")
+
+
+class Jobs:
+    """A task in the background for each job, whose owner asks how far it is."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, dict[str, str]] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Jobs:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def submit(self, user: str, payload: str) -> str:
+        number = uuid.uuid4().hex
+        job = self.jobs[number] = {"owner": user, "payload": payload, "status": "queued", "result": ""}
+        task = asyncio.create_task(self._work(job))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return number
+
+    async def _work(self, job: dict[str, str]) -> None:
+        job["status"] = "running"
+        await asyncio.sleep(0.02)
+        job.update(result=job["payload"].upper(), status="done")
+
+    def job_of(self, user: str, number: str) -> dict[str, str]:
+        job = self.jobs.get(number)
+        if job is None or job["owner"] != user:
+            raise LookupError(f"no job {number}")
+        return job
+
+    async def wait(self, user: str, number: str) -> str:
+        for _ in range(50):
+            if self.job_of(user, number)["status"] == "done":
+                return self.job_of(user, number)["result"]
+            await asyncio.sleep(0.01)
+        raise TimeoutError(number)
+
+
+class Customer(Surface[Jobs]):
+    @operation(payload=secrets())
+    async def submit(self, payload: str) -> str:
+        return await self.world.submit(self.user.user_id, payload)
+
+    @operation(job=observed("submit"))
+    async def result(self, job: str) -> str:
+        return await self.world.wait(self.user.user_id, job)
+
+    @operation(job=observed("submit"))
+    async def status(self, job: str) -> str:
+        return self.world.job_of(self.user.user_id, job)["status"]
+
+
+class Limited(Exception):
+    """Too many calls in a second."""
+
+
+class Notes:
+    """Notes of several users, who may make four calls a second."""
+
+    def __init__(self) -> None:
+        self.calls: defaultdict[str, deque[float]] = defaultdict(deque)
+        self.notes: defaultdict[str, list[str]] = defaultdict(list)
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    @asynccontextmanager
+    async def admitted(self, user: str) -> AsyncIterator[list[str]]:
+        now, calls = self.now(), self.calls[user]
+        while calls and calls[0] < now - 1:
+            calls.popleft()
+        if len(calls) >= 4:
+            raise Limited(f"try again in {calls[0] + 1 - now:.3f} s")
+        calls.append(now)
+        await asyncio.sleep(0)
+        yield self.notes[user]
+
+
+class ByTheWallClock(Notes):
+    """The same, with a clock that is not virtual."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+
+class OneConnection(Notes):
+    """A pool of one connection, for which nobody waits for long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Semaphore(1)
+
+    @asynccontextmanager
+    async def admitted(self, user: str) -> AsyncIterator[list[str]]:
+        try:
+            await asyncio.wait_for(self.free.acquire(), 0.015)
+        except TimeoutError:
+            raise RuntimeError("503 service unavailable, try again") from None
+        try:
+            await asyncio.sleep(0.01)
+            yield self.notes[user]
+        finally:
+            self.free.release()
+
+
+class Writer(Surface[Notes]):
+    @operation(body=secrets())
+    async def write(self, body: str) -> int:
+        async with self.world.admitted(self.user.user_id) as notes:
+            notes.append(body)
+            return len(notes)
+
+    @operation
+    async def mine(self) -> list[str]:
+        async with self.world.admitted(self.user.user_id) as notes:
+            return list(notes)
+
+    @operation
+    async def rest(self) -> None:
+        await asyncio.sleep(0.5)
+
+
+class Chatter(Surface[defaultdict[str, list[str]]]):
+    """Answers with all that differs from run to run."""
+
+    @operation(body=secrets())
+    async def write(self, body: str) -> dict[str, Any]:
+        self.world[self.user.user_id].append(body)
+        return {"id": uuid.uuid4(), "at": datetime.datetime.now(), "etag": uuid.uuid4().hex[:12]}
+
+    @operation
+    async def tags(self) -> list[str]:
+        return list({*self.world[self.user.user_id], "a", "b", "c", self.user.user_id})
+
+    @operation
+    async def tossed(self) -> bool:
+        return random.random() < 0.5
+
+    @operation
+    async def headers(self) -> dict[str, Any]:
+        now = datetime.datetime.now(datetime.UTC)
+        return {"modified": f"{now:%a, %d %b %Y %H:%M:%S GMT}", "took": f"{random.random():.4f} ms"}
+
+    @operation(may_fail=True)
+    async def fail(self) -> None:
+        raise ValueError(f"{object()!r} failed at {datetime.datetime.now()}, request {uuid.uuid4()}")
+
+
+@pytest.mark.parametrize("faults", [(), "all"], ids=["calm", "faults"])
+@pytest.mark.parametrize(
+    ("surface", "world", "examples"),
+    [
+        (Customer, Jobs, 150),
+        (Writer, Notes, 200),
+        (Writer, ByTheWallClock, 200),
+        (Writer, OneConnection, 40),
+        (Chatter, lambda: defaultdict(list), 150),
+    ],
+    ids=["jobs in the background", "rate limit", "rate limit by the wall clock", "one connection", "noise"],
+)
+def test_a_correct_application_is_no_leak(
+    check: Check, surface: Any, world: Any, examples: int, faults: Any
+) -> None:
+    report = check(surface, world=world, faults=faults, oracles=EVERY_ORACLE, examples=examples, seed=11)
+
+    assert [f.explanation for f in report.findings if f.severity == "leak"] == []
+    assert report.verdict is Verdict.CLEAN
+
+
+def test_what_is_spent_on_findings_in_all_is_bounded_and_told(
+    check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "MOST_IN_ALL", 0.0)
+
+    report = check(mistake="key forgets the user", examples=20)
+
+    assert report.verdict is Verdict.LEAK
+    assert {f.shrunk.rpartition(" (")[2] for f in report.findings} == {
+        "cut short after 0 s for all findings)"
+    }
+    assert all("the same in 1 of 1 replays" in f.shrunk for f in report.findings if f.severity == "leak")
