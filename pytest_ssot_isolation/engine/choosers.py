@@ -36,9 +36,9 @@ class RandomWalk:
         # Time that is let pass by choice ends a wait that others held up as well as one that is merely slow:
         # what it shows must be confirmed without it, so most walks do without.
         self._clock = self._random.choice((0.0, 0.0, CLOCK_SHARE))
-        # Who of a user's own tasks goes on is drawn apart: the walk among users is the same with and without.
-        self._among = random.Random(f"picks {seed}")
-        self._picking = self._among.choice((0.0, 0.5, 1.0))
+        self._seed = seed
+        self._among: random.Random | None = None
+        self._picking = 0.0
         self._anchors: list[Anchor] = []
         self._picks: list[Pick] = []
         self._in_flight: list[Position] = []
@@ -57,6 +57,10 @@ class RandomWalk:
 
     def picks(self, at: Position, user: int, lanes: Sequence[int]) -> int:
         """Any of a user's own tasks, in most walks."""
+        if self._among is None:
+            # Drawn apart: the walk among users is the same with and without.
+            self._among = random.Random(f"picks {self._seed}")
+            self._picking = self._among.choice((0.0, 0.5, 1.0))
         if self._among.random() >= self._picking:
             return 0
         place = self._among.randrange(len(lanes))

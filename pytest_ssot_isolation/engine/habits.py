@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from pytest_ssot_isolation.model.history import Outcome
@@ -22,7 +22,7 @@ class Habits:
     def __init__(self) -> None:
         self.telling: set[str] = set()
         """Names of operations that answered with something."""
-        self._awaits: dict[str, Counter[int]] = {}
+        self._awaits: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
     def learn(self, history: History) -> None:
         """Take note of one run."""
@@ -30,6 +30,7 @@ class Habits:
             if (
                 seen.channel == "result"
                 and seen.call >= 0
+                and seen.operation not in self.telling
                 and seen.outcome is Outcome.OK
                 and _says(seen.seen)
             ):
@@ -38,7 +39,7 @@ class Habits:
         for call, steps in history.resumptions.items():
             if call in history.bound and call not in cut:
                 # The step after the last await is made by no fault's choice: so many steps have one await less.
-                self._awaits.setdefault(history.bound[call].operation, Counter())[max(0, steps - 1)] += 1
+                self._awaits[history.bound[call].operation][max(0, steps - 1)] += 1
 
     def awaits(self, operation: str, random: random.Random) -> int:
         """How often a call of an operation waits: as often as some call did that was seen."""

@@ -188,11 +188,14 @@ def draw(
         for user in random.sample(acting, min(len(acting), main // 2)):
             planting = [op for op in operations[user].values() if op.plants]
             if planting:
-                draft.add_with_needs(user, _chosen(random, planting), key=few[0])
+                (first,) = random.choices(planting, _weights(planting))
+                draft.add_with_needs(user, first, key=few[0])
+    own = {user: list(operations[user].values()) for user in acting}
+    weights = {user: _weights(own[user], telling) for user in acting}
     # Large casts: those who act in one program are few, or nobody would meet anybody.
     while len(draft.calls) < main:
         user = random.choice(acting)
-        if not draft.add_with_needs(user, _chosen(random, list(operations[user].values()), telling)):
+        if not draft.add_with_needs(user, random.choices(own[user], weights[user])[0]):
             break
     # A read-back beside the others' last calls meets what they hold for a moment; after them, what they left.
     stage = random.randrange(2)
@@ -209,12 +212,9 @@ def _read_back_of(operations: Mapping[str, Operation], telling: Container[str]) 
     return [op for op in reading if op.name in telling] or reading
 
 
-def _chosen(
-    random: random.Random, operations: Sequence[Operation], telling: Container[str] = ()
-) -> Operation:
+def _weights(operations: Sequence[Operation], telling: Container[str] = ()) -> list[float]:
     # Those that tell something come again in the read-back.
-    weights = [op.weight * (1.0 if op.name in telling else SILENT) for op in operations]
-    return random.choices(operations, weights)[0]
+    return [op.weight * (1.0 if op.name in telling else SILENT) for op in operations]
 
 
 def sweep(

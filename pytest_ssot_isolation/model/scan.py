@@ -90,6 +90,8 @@ class Scanner:
 
         Never raises, whatever the answer holds. An object that stands at two places is scanned once.
         """
+        if seen is None or seen is True or seen is False:
+            return ()  # What half of all calls answer.
         found: dict[Sighting, None] = {}
         todo: list[tuple[object, _Parent]] = [(seen, None)]
         visited: set[int] = set()

@@ -15,6 +15,7 @@ import pytest
 from pytest_ssot_isolation import Surface, keys, operation, secrets
 from pytest_ssot_isolation.engine import attempts
 from pytest_ssot_isolation.engine.choosers import RandomWalk
+from pytest_ssot_isolation.engine.heap import set_aside
 from pytest_ssot_isolation.engine.host import Host
 from pytest_ssot_isolation.engine.lanes import USER, Turns
 from pytest_ssot_isolation.engine.run import Run
@@ -110,7 +111,7 @@ def test_programs_a_second_in_memory(
     programs = [(run, history) for run, history in ran if not run.script.program.sequential]
 
     mean = sum(len(history.bound) for _, history in programs) / len(programs)
-    with Host() as host:
+    with Host() as host, set_aside():
         began = time.process_time()
         for seed, (run, history) in enumerate(programs):
             host.run(bare(run, history, seed))
