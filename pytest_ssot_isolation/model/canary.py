@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from pytest_ssot_isolation.errors import InvalidSecret
+from pytest_ssot_isolation.model.quick import quick
 from pytest_ssot_isolation.model.value_kinds import ADDED
 
 MAX_USERS = 1 << 20
@@ -63,6 +64,7 @@ _NAMES: dict[object, str] = {
 }
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Canary:
     """One secret of one user.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from pytest_ssot_isolation.model.quick import quick
 from pytest_ssot_isolation.model.schedule import NATURAL, Schedule
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def name_of(index: int) -> str:
     return NAMES[place] if not turn else f"{NAMES[place]}{turn + 1}"
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """What one principal saw, when one operation ended or something was pushed.
@@ -85,6 +87,7 @@ class Observation:
     ended: int = 0
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
     """A canary that was carried into the application.
@@ -163,6 +166,7 @@ class InCommon:
     path: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
     """A call with the values that it was made with.

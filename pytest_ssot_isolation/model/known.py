@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TypeVar
 
 from pytest_ssot_isolation.model.canary import CUT_LENGTH, TOKEN_LENGTH, Canary
+from pytest_ssot_isolation.model.quick import quick
 
 Key = TypeVar("Key")
 Kept = TypeVar("Kept")
@@ -42,6 +43,7 @@ _MARKS = bytes(
 _NOT_DIGIT = bytes(sorted(set(range(256)) - set(b"0123456789")))
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Hit:
     """Whose secret a value is.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_ssot_isolation.model.arguments import Argument, Observed, OtherUser, Secrets
+from pytest_ssot_isolation.model.quick import quick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,6 +94,7 @@ class Value:
 Form: TypeAlias = Key | Secret | Result | Person | Value
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call of one user.

@@ -13,6 +13,7 @@ from uuid import UUID
 from pytest_ssot_isolation.model.canary import ALPHABET, CUT_LENGTH, TOKEN_LENGTH, UUID_MARK, Canary
 from pytest_ssot_isolation.model.known import Hit, Known, Place
 from pytest_ssot_isolation.model.payload import as_seen, leaves
+from pytest_ssot_isolation.model.quick import quick
 from pytest_ssot_isolation.model.unwrap import is_quiet, layers, runs
 
 DEPTH = 3
@@ -45,6 +46,7 @@ class Recogniser(Protocol):
         """User and slot of a UUID's number."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """One canary at one place.
