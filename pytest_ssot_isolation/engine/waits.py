@@ -6,10 +6,12 @@ import asyncio
 import gc
 import inspect
 import os
+import sysconfig
 import types
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from types import CodeType
 
 LONGEST_CHAIN = 200
+
+_HARNESS = str(Path(__file__).parents[1])
+_EXAMPLES = str(Path(_HARNESS, "_data"))
+_PYTHON = sysconfig.get_path("stdlib")
 
 _STEPS_OF_GENERATORS = frozenset({"async_generator_asend", "async_generator_athrow"})
 
@@ -58,17 +64,32 @@ class Wait:
 
 
 def site_of(task: asyncio.Task[object]) -> str:
-    """The innermost place of a parked task outside the standard library's own waiting code, for a person."""
-    frames = []
-    for step, code in _chain(task):
-        frame = getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None)
-        frame = frame or getattr(step, "ag_frame", None)
-        line = frame.f_lineno if frame is not None and frame.f_lineno else code.co_firstlineno
-        frames.append((_short(code), code.co_qualname, line))
-    for file, name, line in reversed(frames):
-        if not file.startswith("asyncio/"):
-            return f"{file}:{line} in {name}"
-    return f"{frames[-1][0]}:{frames[-1][2]} in {frames[-1][1]}" if frames else "?"
+    """The innermost place of a parked task for a person: in the application, else in a library, else in Python's."""
+    told = rank = -1
+    frames = list(_chain(task))
+    for place, (_, code) in enumerate(frames):
+        if (nearness := _nearness(code)) >= rank:
+            told, rank = place, nearness
+    if told < 0:
+        return "?"
+    step, code = frames[told]
+    frame = (
+        getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None) or getattr(step, "ag_frame", None)
+    )
+    line = frame.f_lineno if frame is not None and frame.f_lineno else code.co_firstlineno
+    return f"{_short(code)}:{line} in {code.co_qualname}"
+
+
+@lru_cache(maxsize=4096)
+def _nearness(code: CodeType) -> int:
+    """How near a place in the code is to the application's author."""
+    file = code.co_filename
+    if (file.startswith(_HARNESS) and not file.startswith(_EXAMPLES)) or file.startswith("<"):
+        return 0
+    if file.startswith(_PYTHON) and "site-packages" not in file:
+        return 1
+    is_library = "site-packages" in file or "dist-packages" in file
+    return 2 if is_library and not file.startswith(_EXAMPLES) else 3
 
 
 def has_begun(task: asyncio.Task[object]) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import re
 import threading
 import time
 from collections import Counter
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_ssot_isolation.engine.lanes import USER
+from pytest_ssot_isolation.engine.waits import site_of
 from pytest_ssot_isolation.model.history import Outcome
 from pytest_ssot_isolation.model.schedule import CLOCK, Anchor, Pick, Schedule
 
@@ -545,3 +548,22 @@ def test_an_application_that_sleeps_for_ever_is_given_up_too(stage: Any) -> None
 
     assert played.trouble is not None
     assert played.trouble.kind == "stuck"
+
+
+def test_where_a_task_waits_is_told_by_the_applications_own_place(stage: Any) -> None:
+    async def reads() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.StreamReader().readline()
+
+    async def act() -> str:
+        task = asyncio.create_task(reads())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        place = site_of(task)
+        await task
+        return place
+
+    played = stage.run(act)
+
+    assert re.fullmatch(r"engine/test_gate.py:\d+ in .*\.reads", played.answers(0)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def test_the_demo_finds_the_leaks_of_the_one_and_none_in_the_other(places: tuple
     assert before.count("LEAK  ") == 3
     assert before.count("LEAK  canary  ") >= 2
     assert "bob saw what alice wrote, in look" in before
-    assert "-> 200 {'text': <canary alice#0>}" in before
+    assert re.search(r"-> 200 \{'text': <canary alice#\d+>\}", before)
     assert after.count("CLEAN  ") == 3
     assert "LEAK" not in after
     assert "INCONCLUSIVE" not in done.stdout

@@ -244,7 +244,8 @@ def fill(database: PostgresDatabase) -> None:
         database.apply("INSERT INTO t SELECT repeat(md5(i::text), 60) FROM generate_series(1, 2000) AS i")
 
 
-@pytest.mark.parametrize("tiny", [80], indirect=True)
+# Room for the server, a template and the clones that are made ahead of their tests.
+@pytest.mark.parametrize("tiny", [160], indirect=True)
 def test_a_disk_that_fills_in_the_middle_of_a_test_is_told_with_the_remedy(tiny: Path, folder: Path) -> None:
     (folder / "runs").symlink_to(tiny)
     with start(folder) as server:
