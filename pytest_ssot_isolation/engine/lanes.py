@@ -124,7 +124,8 @@ class Turns:
         self._stepped = getattr(chooser, "stepped", None)
         self._began = getattr(chooser, "began", None)
         self._made: Counter[int] = Counter()
-        self._call_of: dict[int, tuple[int, int]] = {}
+        self._call_of: dict[int, tuple[int, int]] = {APP: (-1, 0)}
+        self._steps_of_app: Counter[int] = Counter()
 
     def lane_of(self, task: asyncio.Task[object], context: Context | None) -> Lane | None:
         """The lane of a task, made when it is first seen; None for the harness's own task."""
@@ -147,9 +148,12 @@ class Turns:
     def note_step(self, lane: Lane) -> None:
         """Move to the place after a step of this lane."""
         lane.made += 1
-        call, made = self._call_of.get(lane.user, (-1, 0))
-        self._call_of[lane.user] = (call, made + 1)
-        self.here = (lane.user, call, made + 1)
+        call = self._count(lane.user)
+        if lane.user == APP:
+            call = -1
+        elif call != self._call_of[APP][0]:
+            # What the application does of its own hangs on the call before it: dropping others shifts nothing.
+            self._call_of[APP] = (call, self._steps_of_app[call])
         self.trace.append(lane.key)
         if self.sites is not None:
             self.sites.append((lane.user, site_of(lane.task) if has_begun(lane.task) else ""))
@@ -159,11 +163,18 @@ class Turns:
         self.steps += 1
         self.current = lane
 
-    def note_clock(self) -> None:
-        """Move to the place after time was let pass: two choices are never at one place."""
-        user, call, made = self.here
+    def _count(self, user: int) -> int:
+        """Move to the next place in a user's call, and give that call."""
+        call, made = self._call_of.get(user, (-1, 0))
         self.here = (user, call, made + 1)
         self._call_of[user] = (call, made + 1)
+        if user == APP:
+            self._steps_of_app[call] = made + 1
+        return call
+
+    def note_clock(self) -> None:
+        """Move to the place after time was let pass: two choices are never at one place."""
+        self._count(self.here[0])
         self.trace.append((-2, 0))
         self.steps += 1
 

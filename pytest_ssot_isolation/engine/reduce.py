@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 from typing import TypeAlias, TypeVar
 
 from pytest_ssot_isolation.engine.script import Script
 from pytest_ssot_isolation.generation.casts import CastPlan
 from pytest_ssot_isolation.model.program import Call, Form, Key, Person, Program, Result, Value
-from pytest_ssot_isolation.model.schedule import NATURAL, Anchor, Schedule
+from pytest_ssot_isolation.model.schedule import APP, NATURAL, Anchor, Pick, Schedule
 
 LEAST_RUNS = 40
 """Runs of a reduction that its seconds do not cut short."""
@@ -24,7 +24,7 @@ SMALL = 8
 
 MOST_SWITCHES = 2
 
-FEW = ((0, 1), (1, 1), (0, 2), (2, 1), (1, 2))
+FEW = ((0, 1), (1, 1), (0, 2), (1, 2), (2, 1), (2, 2))
 """Calls that are tried beside those of which a finding tells, and switches, before anything larger is kept."""
 
 SEARCH_SECONDS = 2.5
@@ -70,7 +70,7 @@ class Reducer:
     """
 
     def __init__(
-        self, test: Test, *, seconds: float = 8.0, most_runs: int = 2000, patience: float = MOST_PATIENCE
+        self, test: Test, *, seconds: float = 8.0, most_runs: int = 3000, patience: float = MOST_PATIENCE
     ) -> None:
         self._test = test
         self._began = time.monotonic()
@@ -216,8 +216,12 @@ class Reducer:
             return example
         kept = _with_what_it_refers_to(set(told), by_id)
         others = [call.id for call in calls if call.id not in kept]
-        for more, switches in FEW:
+        users = {by_id[call].user for call in kept}
+        # A third user makes for three times as many orders: first come the calls of those who matter.
+        for brings_others, (more, switches) in product((False, True), FEW):
             for chosen in combinations(others, more):
+                if brings_others == users.issuperset(by_id[call].user for call in chosen):
+                    continue
                 wanted = _with_what_it_refers_to(kept | set(chosen), by_id)
                 left = tuple(replace(call, stage=0) for call in calls if call.id in wanted)
                 smaller = await self._with_these(example, left, switches)
@@ -239,8 +243,9 @@ class Reducer:
 
     async def _with_these(self, example: Example, calls: tuple[Call, ...], switches: int) -> Example | None:
         program = replace(example.script.program, calls=calls)
-        for turned in _turned(Example(example.script.doing(program), NATURAL)):
-            for schedule in _switched(turned.script.program.calls, switches):
+        left = Example(example.script.doing(program), NATURAL)
+        for turned in _turned(_only_users(left, frozenset(call.user for call in calls))):
+            for schedule in _switched(turned, switches, picks=bool(example.schedule.picks)):
                 candidate = replace(turned, schedule=schedule)
                 if candidate.size >= example.size:
                     break  # all that follow have as many choices
@@ -364,21 +369,23 @@ def _turned(example: Example) -> Iterable[Example]:
         yield example if order == tuple(everybody) else _with_members(example, order)
 
 
-def _switched(calls: Sequence[Call], switches: int) -> Iterable[Schedule]:
-    """The natural order, then schedules with so many switches."""
+def _switched(example: Example, switches: int, *, picks: bool) -> Iterable[Schedule]:
+    """The natural order, then schedules with so many switches, or picks among tasks of one user."""
     if switches == 1:
         yield NATURAL
+    calls = example.script.program.calls
     users = sorted({call.user for call in calls})
-    places = [
-        Anchor((call.user, call.id, step), to)
-        for call in calls
-        for step in range(1, DEEPEST + 1)
-        for to in users
-        if to != call.user
-    ]
-    for chosen in combinations(places, switches):
-        if len({anchor.at for anchor in chosen}) == switches:
-            yield Schedule(anchors=chosen)
+    places = [(call.user, call.id, step) for call in calls for step in range(1, DEEPEST + 1)]
+    choices: list[Anchor | Pick] = [Anchor(at, to) for at in places for to in users if to != at[0]]
+    if picks:
+        own = [(APP, call.id, step) for call in calls for step in range(1, DEEPEST + 1)]
+        choices += [Pick(at, 1) for at in (*places, *own)]
+    for chosen in combinations(choices, switches):
+        if len({choice.at for choice in chosen}) == switches:
+            yield Schedule(
+                anchors=tuple(choice for choice in chosen if isinstance(choice, Anchor)),
+                picks=tuple(choice for choice in chosen if isinstance(choice, Pick)),
+            )
 
 
 def _quiet(schedule: Schedule) -> Schedule:

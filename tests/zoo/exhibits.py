@@ -49,7 +49,6 @@ class Row:
         is_deep: Whether it is known to take many programs.
         fail_on: The least severity that must fail the check.
         reference: A public account of such a leak.
-        missed: Why it is not found yet; empty for a row that must be.
         also: Further oracles that see the same leak in another guise.
     """
 
@@ -62,7 +61,6 @@ class Row:
     needs: str = ""
     is_deep: bool = False
     fail_on: str = "leak"
-    missed: str = ""
     also: Sequence[str] = ()
 
     @property

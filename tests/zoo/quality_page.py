@@ -108,7 +108,6 @@ class Tally:
         names = ", ".join(
             f"{name} {times}" if len(oracles) > 1 else name for name, times in oracles.most_common()
         )
-        missed = [f"known to be missed: {row.missed}"] if row.missed else []
         odd = Counter(
             " ".join(filter(None, (result.kind, result.verdict, result.problem.replace("|", "/"))))
             for result in (*self.hunts, *self.twins)
@@ -127,7 +126,7 @@ class Tally:
             f"{statistics.median(seconds):.1f}, {max(seconds):.1f}" if seconds else "-",
             f"{self.clean_calls:,}",
             str(sum(result.findings for result in self.twins)),
-            "; ".join([*missed, *(f"{what} ({times})" for what, times in odd.items())]),
+            "; ".join(f"{what} ({times})" for what, times in odd.items()),
         ]
         return "| " + " | ".join(cells) + " |"
 
