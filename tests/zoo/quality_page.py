@@ -136,11 +136,12 @@ def _summary(rows: Sequence[Tally]) -> list[str]:
     twins = [result for tally in rows for result in tally.twins]
     found = [result for result in hunts if result.is_found]
     always = sum(bool(tally.hunts) and len(tally.found) == len(tally.hunts) for tally in rows)
+    named = sum(all(result.oracle in tally.row.oracles for result in tally.found) for tally in rows)
     needs = Counter(tally.row.needs or "no server" for tally in rows)
     lines = [
         f"* Rows: {len(rows)} in {len({tally.row.family for tally in rows})} families: "
         + ", ".join(f"{count} with {need}" for need, count in needs.items())
-        + f". Found under every seed by an oracle that the table names for them: {always}.",
+        + f". Found under every seed: {always}; never by another oracle than the table names for them: {named}.",
         f"* Hunts that found the leak: {len(found)} of {len(hunts)}.",
     ]
     with_any = [tally for tally in rows if tally.found]

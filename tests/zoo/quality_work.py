@@ -49,8 +49,7 @@ class Result:
         profile: Of the check.
         code: Names the state of package and zoo; results of another state do not count.
         verdict: Of the check.
-        is_found: Whether the leak was found by an oracle that the table names for it.
-        oracle: Of the finding; empty without one.
+        oracle: Of the finding, rather one that the table names for the row; empty without one.
         examples: Programs that were run: to the first finding, or on the safe twin.
         calls: In the reduced history of the finding, or all that were run on the safe twin.
         findings: How many; on a safe twin each is a false alarm.
@@ -65,7 +64,6 @@ class Result:
     profile: str
     code: str
     verdict: str = ""
-    is_found: bool = False
     oracle: str = ""
     examples: int = 0
     calls: int = 0
@@ -78,6 +76,11 @@ class Result:
     def task(self) -> Task:
         """What was to be done."""
         return Task(self.kind, self.row, self.seed)
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the check told a leak, by whichever oracle: the table says by which."""
+        return self.verdict == Verdict.LEAK.value
 
     @property
     def is_good(self) -> bool:
@@ -182,7 +185,7 @@ def _measure(row: Row, task: Task, profile: str, database: Any, programs: int | 
         told = (meant or report.findings)[0]
         made["oracle"] = told.oracle
         if is_hunt:
-            made |= {"is_found": bool(meant), "calls": len(told.calls)}
+            made["calls"] = len(told.calls)
         else:
             made["problem"] = told.explanation[:200]
     return made
