@@ -29,19 +29,39 @@ class ReplayMismatch(IsolationError):
 
     @classmethod
     def at_step(
-        cls, recorded: tuple[tuple[int, int], ...], ran: tuple[tuple[int, int], ...]
+        cls,
+        recorded: tuple[tuple[int, int], ...],
+        ran: tuple[tuple[int, int], ...],
+        *,
+        in_flight: bool = False,
     ) -> ReplayMismatch:
-        """The error for two traces that part."""
+        """The error for two traces that part.
+
+        Args:
+            recorded: User and task of each step of the record.
+            ran: Those of today.
+            in_flight: Whether requests of several users were under way together in the record.
+        """
         pairs = zip(recorded, ran, strict=False)
         step = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(recorded), len(ran)))
 
         def told(trace: tuple[tuple[int, int], ...]) -> str:
-            return f"user {trace[step][0]}, task {trace[step][1]}" if step < len(trace) else "the end"
+            if step >= len(trace):
+                return "the end"
+            user, task = trace[step]
+            who = {-1: "the application", -2: "time"}.get(user, f"user {user}")
+            return who if user == -2 else f"{who}, task {task}"
 
+        chance = (
+            "\nRequests of several users were under way together when it was recorded, and a server that is no part "
+            "of this process takes them up in an order of its own: try it again a few times first."
+            if in_flight
+            else ""
+        )
         return cls(
             f"The example did not run as it was recorded: at step {step} it was {told(recorded)}, now it is "
             f"{told(ran)}.\nTo fix this, replay it with the code it was recorded with, or run the check anew: "
-            "the application takes other steps today."
+            f"the application takes other steps today.{chance}"
         )
 
 

@@ -148,7 +148,7 @@ class Hunt:
         except Expectation as unmet:
             self.tally.take(unmet.history)
             if not recording.ran_alike(unmet.history.trace):
-                raise ReplayMismatch.at_step(recording.trace, unmet.history.trace) from unmet
+                raise _mismatch(recording, unmet.history.trace) from unmet
             finding, error = await self._teller.expectation(example, unmet, reduce=False)
             self.findings.append(finding)
             self.unmet.append(error)
@@ -161,7 +161,7 @@ class Hunt:
         history = seen.history
         self.tally.take(history)
         if not recording.ran_alike(history.trace):
-            raise ReplayMismatch.at_step(recording.trace, history.trace)
+            raise _mismatch(recording, history.trace)
         findings = list(self.bench.judge(history).findings)
         if history.trouble is not None:
             findings += await self.bench.trouble(seen, example.script, self.attempts)
@@ -525,3 +525,8 @@ class Hunt:
 def _shows(findings: Sequence[Finding]) -> bool:
     """Whether something sharper was seen than a comparison could tell."""
     return any(finding.oracle == "canary" for finding in findings)
+
+
+def _mismatch(recording: Recording, ran: tuple[tuple[int, int], ...]) -> ReplayMismatch:
+    in_flight = bool(recording.example.schedule.in_flight)
+    return ReplayMismatch.at_step(recording.trace, ran, in_flight=in_flight)
