@@ -45,6 +45,9 @@ _HTTP_MOMENT = re.compile(r"\b[A-Z][a-z]{2}, \d\d[ -][A-Z][a-z]{2}[ -]\d{2,4} \d
 _DURATION = re.compile(
     r"(?<![\w.])\d+(?:\.\d+)? ?(?:ns|µs|us|ms|s|secs?|seconds?|milliseconds?|min|minutes?)(?!\w)"
 )
+# Where in its own statement PostgreSQL met an error: libpq shows the line of one that was sent as text, and the
+# number of the character for one that a connection had prepared, after so many uses, whosever they were.
+_POINTER = re.compile(r" at character \d+\b|\nLINE \d+: .*(?:\n *\^)?")
 _ID_LIKE = re.compile(r"(?:^|[._])(?:id|ids|pk|seq|serial|oid|uid|location)$|(?:Id|ID)$")
 
 
@@ -142,6 +145,7 @@ class Namer:
             text = _UUID.sub(lambda found: self._name("uuid", found[0].lower()), text)
             text = _ADDRESS.sub("<address>", text)
             text = _DURATION.sub("<duration>", text)
+            text = _POINTER.sub("", text)
         return text
 
 

@@ -171,6 +171,16 @@ def test_durations_in_texts_are_noise(said: str) -> None:
     assert paths(view({"text": said.format("0.5")}), view({"text": said.format("12.25")})) == []
 
 
+@pytest.mark.parametrize(
+    "pointer", [" at character 18", "\nLINE 1: select body from note\n                         ^"]
+)
+def test_where_in_its_statement_postgresql_met_an_error_is_noise(pointer: str) -> None:
+    said = 'relation "note" does not exist'
+
+    assert paths(view({"text": said}), view({"text": said + pointer})) == []
+    assert paths(view({"text": said}), view({"text": 'relation "post" does not exist' + pointer})) == ["text"]
+
+
 def test_a_count_of_things_in_a_text_is_no_duration() -> None:
     assert paths(view({"text": "5 shares"}), view({"text": "2 shares"})) == ["text"]
 
