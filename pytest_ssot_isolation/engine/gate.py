@@ -142,6 +142,8 @@ class Gate:
             if lane is None:
                 return super().call_soon(callback, *args, context=context)  # type: ignore[misc, no-any-return]
             handle = asyncio.Handle(callback, args, self, context)  # type: ignore[arg-type]
+            if not lane.steps:
+                lane.since = turns.tick
             lane.steps.append(handle)
             if lane.user == APP and (self._serving or not self._in_step):
                 lane.serves = lane.served = True
@@ -326,6 +328,7 @@ class Gate:
                 self._deferred += 1
                 return True
             self._deferred = self._went_round = 0
+            turns.tick += 1
             if not self._turn(turns) or self._turns is not turns or turns.stopped is not None:
                 return False
             while (
@@ -337,12 +340,13 @@ class Gate:
                 and not turns.chooser.hides(turns.here)
             ):
                 # Two steps in one tick: a loader that gathers requests until its callback runs would
-                # otherwise never see two users at once.
-                if not self._turn(turns) or self._turns is not turns:
+                # otherwise never see two users at once. Only steps that were ready before: others must come
+                # behind the callbacks of what woke them, such as the one that takes a socket off the loop.
+                if not self._turn(turns, shared=True) or self._turns is not turns:
                     return False
         return True
 
-    def _turn(self, turns: Turns) -> bool:
+    def _turn(self, turns: Turns, *, shared: bool = False) -> bool:
         """Let one step run, or arrange to be woken; True when a step ran."""
         ready: list[Lane] = []
         pending: list[Lane] = []
@@ -352,6 +356,8 @@ class Gate:
             while steps and steps[0].cancelled():
                 steps.popleft()
             if steps:
+                if shared and lane.since == turns.tick:
+                    continue
                 if lane.serves:
                     # A server inside this process must be able to answer: its steps are no choice.
                     self._step(turns, lane, chosen=False)
@@ -363,6 +369,9 @@ class Gate:
                 pending.append(lane)
         for lane in ended:
             del turns.lanes[lane.task]
+        if shared and not ready:
+            turns.can_go_on = False
+            return True
         is_due = bool(pending)
         hidden = turns.chooser.hides(turns.here)
         if hidden:
@@ -473,7 +482,7 @@ class Gate:
         if chosen:
             if turns.after_step is not None:
                 turns.after_step(lane)
-            turns.can_go_on = bool(lane.steps) or turns.anybody_ready()
+            turns.can_go_on = turns.anybody_waited()
             if lane.user != APP:
                 waits = not lane.steps and not lane.task.done() and self._is_outside(lane)
                 self._sent = lane if waits else None

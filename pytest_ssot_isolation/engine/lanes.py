@@ -47,7 +47,7 @@ class Chooser(Protocol):
 class Lane:
     """The steps of one task, in their order."""
 
-    __slots__ = ("_wait", "key", "made", "number", "served", "serves", "steps", "task", "user")
+    __slots__ = ("_wait", "key", "made", "number", "served", "serves", "since", "steps", "task", "user")
 
     def __init__(self, user: int, number: int, task: asyncio.Task[object]) -> None:
         self.user = user
@@ -62,6 +62,8 @@ class Lane:
         """Whether what woke it came from a socket: then its steps are a server's answer, and no choice."""
         self.served = False
         """Whether that was ever so: then when it is ready is nobody's choice either."""
+        self.since = 0
+        """The tick of the loop in which its first step became ready."""
         self._wait: Wait | None = None
 
     def moved(self) -> None:
@@ -109,6 +111,7 @@ class Turns:
         self.flying: set[tuple[int, int]] = set()
         self.sent_over: Connection | None = None
         self.can_go_on = False
+        self.tick = 0
         self.current: Lane | None = None
         self.here: Position = START
         self.steps = 0
@@ -184,9 +187,9 @@ class Turns:
         live = {lane.user for lane in self.lanes.values() if lane.user != APP and not lane.task.done()}
         return tuple(sorted(live))
 
-    def anybody_ready(self) -> bool:
-        """Whether a lane has a step that could run at once."""
-        return any(lane.steps for lane in self.lanes.values())
+    def anybody_waited(self) -> bool:
+        """Whether a lane has a step that was ready before this tick: what it follows from has all run."""
+        return any(lane.steps and lane.since < self.tick for lane in self.lanes.values())
 
     def natural(self, ready: Sequence[Lane]) -> list[int]:
         """Users with a ready lane, the natural choice first: go on with the current one."""

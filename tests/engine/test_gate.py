@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_ssot_isolation.engine.choosers import RandomWalk
 from pytest_ssot_isolation.engine.lanes import USER
 from pytest_ssot_isolation.engine.waits import site_of
 from pytest_ssot_isolation.model.history import Outcome
@@ -567,3 +568,26 @@ def test_where_a_task_waits_is_told_by_the_applications_own_place(stage: Any) ->
     played = stage.run(act)
 
     assert re.fullmatch(r"engine/test_gate.py:\d+ in .*\.reads", played.answers(0)[0])
+
+
+def test_a_step_comes_behind_the_callbacks_that_were_queued_before_it_also_in_a_shared_tick(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RandomWalk, "goes_together", lambda walk, at: True)
+    order: list[str] = []
+
+    async def act() -> None:
+        await asyncio.sleep(0)
+        # As a cancelled connect does: its socket has to leave the loop before the task goes on and closes it.
+        asyncio.get_running_loop().call_soon(order.append, "callback")
+        await asyncio.sleep(0)
+        order.append("step")
+
+    for walk in range(20):
+        order.clear()
+        stage.run(act, act, walk=walk)
+
+        seen = 0
+        for each in order:
+            seen += 1 if each == "callback" else -1
+            assert seen >= 0, order
