@@ -106,6 +106,7 @@ def compare(
     numbers: list[dict[str, str]] = []
     references: set[str] = set()
     both -= _of_two(full.history, observer)
+    both -= _after_an_id_came_again(full.history, solo.history, observer)
     for view in (full, solo):
         namer = Namer(
             known_names(view.history, view.nonce), declared, opaque=opaque, masked=masked, pick_ids=pick_ids
@@ -147,6 +148,38 @@ def _of_two(history: History, observer: int) -> set[int]:
         if seen.user == observer and seen.channel == "result" and not foreign.get(seen.call):
             own |= _ids_in(seen.seen, (seen.operation, ""))
     return {call for call, values in foreign.items() if values & own}
+
+
+def _after_an_id_came_again(full: History, solo: History, observer: int) -> set[int]:
+    """The calls from where one run alone gives a new thing the id of an old one: from there on both tell of others.
+
+    A database may give the number of a row that was deleted to the next one, and does so only while nobody else
+    has made one in between.
+    """
+    odd = _given_again(full, observer) ^ _given_again(solo, observer)
+    if not odd:
+        return set()
+    answers = [o for o in full.observations if o.user == observer and o.channel == "result"]
+    first = min((o.began for o in answers if o.call in odd), default=0)
+    return {o.call for o in answers if o.began >= first}
+
+
+def _given_again(history: History, observer: int) -> set[int]:
+    """The observer's calls that made something new under an id that an earlier such call had been given."""
+    making = {planted.call for planted in history.planted.values()}
+    given: set[str] = set()
+    again: set[int] = set()
+    for seen in history.observations:
+        bound = history.bound.get(seen.call)
+        if seen.user != observer or seen.channel != "result" or seen.call not in making:
+            continue
+        if bound is None or bound.references:
+            continue  # it is about a thing that was there
+        ids = _ids_in(seen.seen, (seen.operation, ""))
+        if ids & given:
+            again.add(seen.call)
+        given |= ids
+    return again
 
 
 def _ids_in(seen: object, place: Place) -> set[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pytest_ssot_isolation.model.history import Bound, History, Observation, Outcome, Principal
+from pytest_ssot_isolation.model.canary import Mint
+from pytest_ssot_isolation.model.history import Bound, History, Observation, Outcome, Planted, Principal
 from pytest_ssot_isolation.oracles.noninterference import Difference, View, compare, finding_of
 from pytest_ssot_isolation.oracles.normal import Declarations, is_moment
 
@@ -188,3 +190,16 @@ def test_a_count_of_things_in_a_text_is_no_duration() -> None:
 def test_a_time_in_the_form_of_http_is_a_moment() -> None:
     assert is_moment("Thu, 26 Nov 2026 14:25:05 GMT")
     assert not is_moment("Thu, see page 26")
+
+
+def test_after_one_run_alone_gave_a_new_thing_an_old_id_nothing_is_compared() -> None:
+    def making(*ids: int, then: object) -> View:
+        made = view(*({"id": number} for number in ids), then)
+        canary = Mint(b"test").mint(1, 0, str)
+        planted = {(1, n): Planted(canary=canary, owner=1, call=n, argument="body") for n in range(len(ids))}
+        return View(history=replace(made.history, planted=planted), nonce=made.nonce)
+
+    opaque = Declarations(opaque=("id",))
+
+    assert paths(making(1, 3, then={"left": 2}), making(1, 1, then={"left": 1}), opaque) == []
+    assert paths(making(1, 3, then={"left": 2}), making(1, 2, then={"left": 1}), opaque) == ["left"]
