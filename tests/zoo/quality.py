@@ -177,6 +177,7 @@ def parser() -> argparse.ArgumentParser:
     add("--processes", type=int, default=PROCESSES, help=f"that work side by side ({PROCESSES})")
     add("--minutes", type=float, help="begin nothing after so many; the page tells of what was measured")
     add("--fresh", action="store_true", help="measure again what was measured before")
+    add("--hunts-of", metavar="STATE", help="count the hunts of this state of the code; the page says so")
     add("--results", type=Path, default=RESULTS, help="keeps what was measured (.ssot/zoo.jsonl)")
     add("--output", type=Path, default=PAGE, help="the page (docs/quality.md)")
     return asked
@@ -200,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     code = state_of_the_code()
     profiles: dict[Kind, str] = {"hunt": asked.profile, "twin": asked.twin_profile or asked.profile}
-    kept = Kept(asked.results, code=code, profiles=profiles)
+    kept = Kept(asked.results, code=code, profiles=profiles, hunts_of=asked.hunts_of)
     known = {} if asked.fresh else kept.read()
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     plan = Plan(rows, seeds, clean_calls=asked.clean_calls, known=known)
@@ -225,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seeds=asked.seeds,
         command=f"python -m tests.zoo.quality --seeds {asked.seeds} --clean-calls {asked.clean_calls}",
         duration=duration,
+        states=(asked.hunts_of or code, code),
         not_run=missing,
     )
     asked.output.parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ class Facts:
         seeds: That each leak was to be hunted under.
         command: How it was started.
         duration: Of the run that wrote the page, and what was known before, in words.
+        states: Of package and zoo: when the leaks were hunted, and when the safe twins were looked at.
         not_run: Rows whose server is not installed.
     """
 
@@ -39,6 +40,7 @@ class Facts:
     seeds: int
     command: str
     duration: str
+    states: tuple[str, str]
     not_run: Sequence[str] = ()
 
 
@@ -56,6 +58,7 @@ def render(rows: Sequence[Row], results: Sequence[Result], facts: Facts) -> str:
         f"{facts.at:%Y-%m-%d %H:%M} UTC, version {facts.version}, Python {facts.python}, profile `{facts.profile}`, "
         f"{facts.seeds} seed{plural} a row. {facts.duration}",
         *(f"Server: {line}." for line in servers),
+        f"State of package and zoo: hunts `{facts.states[0]}`, safe twins `{facts.states[1]}`.",
         *(
             [f"Not run, since their server is not installed: {', '.join(facts.not_run)}."]
             if facts.not_run

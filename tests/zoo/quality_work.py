@@ -105,11 +105,14 @@ class Kept:
         path: Of the file.
         code: Only results of this state count.
         profiles: Only those of these profiles do.
+        hunts_of: Another state whose hunts count instead.
     """
 
-    def __init__(self, path: Path, *, code: str, profiles: Mapping[Kind, str]) -> None:
+    def __init__(
+        self, path: Path, *, code: str, profiles: Mapping[Kind, str], hunts_of: str | None = None
+    ) -> None:
         self._path = path
-        self._code = code
+        self._code = {"hunt": hunts_of or code, "twin": code}
         self._profiles = profiles
 
     def read(self) -> dict[Task, Result]:
@@ -118,7 +121,7 @@ class Kept:
             return {}
         lines = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
         results = [Result(**line) for line in lines if "kind" in line]
-        same = [r for r in results if r.code == self._code and r.profile == self._profiles[r.kind]]
+        same = [r for r in results if r.code == self._code[r.kind] and r.profile == self._profiles[r.kind]]
         return {result.task: result for result in same}
 
     def add(self, result: Result) -> None:
