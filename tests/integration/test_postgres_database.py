@@ -15,6 +15,7 @@ import pytest
 from pytest_ssot_isolation.errors import DatabaseUnusable, ServerFailed
 from pytest_ssot_isolation.provisioning import postgres
 from pytest_ssot_isolation.provisioning.base import Wanted
+from pytest_ssot_isolation.provisioning.postgres import structure
 from pytest_ssot_isolation.provisioning.postgres.database import PostgresDatabase
 from pytest_ssot_isolation.provisioning.postgres.server import PostgresServer
 from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
@@ -232,8 +233,10 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_structure_is_never_handed_on(server: PostgresServer, change: str) -> None:
+    with server.new_database(NOTES) as unchanged:
+        name = unchanged.name  # From now on only what wrote to the catalogue is looked for.
     with server.new_database(NOTES) as first:
-        name = first.name
+        assert first.name == name
         try:
             first.apply(change.format(app=first.user, name=first.name))
         except DatabaseUnusable as error:
@@ -244,6 +247,42 @@ def test_a_changed_structure_is_never_handed_on(server: PostgresServer, change: 
         assert second.name != name
         second.apply("INSERT INTO notes (tenant, body) VALUES ('A', 'a')")
         assert ask(second.dsn, "SELECT * FROM notes") == []
+
+
+def test_a_structure_changed_by_a_session_that_had_to_be_ended_is_never_handed_on(
+    server: PostgresServer,
+) -> None:
+    with server.new_database(NOTES) as unchanged:
+        name = unchanged.name
+    loop = asyncio.new_event_loop()
+    first = server.new_database(NOTES)
+    assert first.name == name
+    left = loop.run_until_complete(asyncpg.connect(first.owner_dsn))
+    # Not yet in the server's statistics: a session that lives tells them only now and then.
+    loop.run_until_complete(left.execute("ALTER TABLE notes ADD COLUMN more text"))
+    first.close()
+    assert len(first.leftovers) == 1
+    loop.run_until_complete(left.close())
+    loop.close()
+
+    with server.new_database(NOTES) as second:
+        assert second.name != name
+
+
+def test_a_database_that_nobody_changed_is_not_compared_in_full(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server.new_database(NOTES) as unchanged:
+        name = unchanged.name
+    monkeypatch.setattr(structure, "FINGERPRINT", "SELECT 'another'")
+    for _ in range(3):
+        with server.new_database(NOTES) as again:
+            again.apply("INSERT INTO notes (tenant, body) VALUES ('A', 'a')")
+            assert again.name == name
+    with server.new_database(NOTES) as changed:
+        changed.apply("CREATE TABLE more ()")
+    with server.new_database(NOTES) as next_one:
+        assert next_one.name != name
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from pytest_ssot_isolation.provisioning.postgres.address import Address
     from pytest_ssot_isolation.provisioning.postgres.pool import MeteredPool
-    from pytest_ssot_isolation.provisioning.postgres.slot import Leftover, Slot
+    from pytest_ssot_isolation.provisioning.postgres.sessions import Leftover
+    from pytest_ssot_isolation.provisioning.postgres.slot import Slot
     from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
 
 T = TypeVar("T")

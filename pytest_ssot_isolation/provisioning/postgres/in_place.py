@@ -10,7 +10,7 @@ from pytest_ssot_isolation.provisioning.postgres.slot import Slot
 
 if TYPE_CHECKING:
     from pytest_ssot_isolation.provisioning.postgres.schema import Schema
-    from pytest_ssot_isolation.provisioning.postgres.slot import Leftover
+    from pytest_ssot_isolation.provisioning.postgres.sessions import Leftover
     from pytest_ssot_isolation.provisioning.postgres.templates import Template
 
 _ONE_USER_LOCK = 0x55307152

@@ -93,6 +93,14 @@ class Roles:
         return ";\n".join([*steps, f"GRANT USAGE ON SCHEMA public TO {self.app}"])
 
     @property
+    def has_settings(self) -> str:
+        """A column that says whether a test set anything on a role for itself."""
+        return (
+            "EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = 0"
+            f" AND setrole IN ('{self.app}'::regrole, '{self.owner}'::regrole))"
+        )
+
+    @property
     def forget_settings(self) -> str:
         """The script that undoes what a test may set on a role for itself."""
         return f"ALTER ROLE {self.app} RESET ALL; ALTER ROLE {self.owner} RESET ALL"

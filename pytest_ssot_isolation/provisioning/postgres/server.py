@@ -20,7 +20,8 @@ from pytest_ssot_isolation.provisioning.postgres.background import Background
 from pytest_ssot_isolation.provisioning.postgres.database import PostgresDatabase
 from pytest_ssot_isolation.provisioning.postgres.roles import Roles
 from pytest_ssot_isolation.provisioning.postgres.schema import Schema
-from pytest_ssot_isolation.provisioning.postgres.slot import Leftover, Slot, connect
+from pytest_ssot_isolation.provisioning.postgres.sessions import Leftover
+from pytest_ssot_isolation.provisioning.postgres.slot import Slot, connect
 from pytest_ssot_isolation.provisioning.postgres.templates import Template
 from pytest_ssot_isolation.provisioning.postgres.trouble import Explained
 

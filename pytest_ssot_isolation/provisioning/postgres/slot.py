@@ -5,63 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_ssot_isolation.errors import DatabaseUnusable
-from pytest_ssot_isolation.provisioning.postgres import catalogue
+from pytest_ssot_isolation.provisioning.postgres import catalogue, sessions, structure
 from pytest_ssot_isolation.provisioning.postgres.address import Address
 from pytest_ssot_isolation.provisioning.postgres.schema import failure, read_script
-from pytest_ssot_isolation.provisioning.secret_text import hide_passwords
+from pytest_ssot_isolation.provisioning.postgres.sessions import Leftover
 
 if TYPE_CHECKING:
     from asyncpg import Connection
+    from asyncpg.prepared_stmt import PreparedStatement
 
     from pytest_ssot_isolation.provisioning.postgres.roles import Roles
     from pytest_ssot_isolation.provisioning.timeouts import DatabaseTimeoutConfig
-
-LETS_GO = 0.1
-"""Seconds that a session gets to notice that its client is gone, the statement that had arrived included."""
-
-_LEFTOVERS = """
-    SELECT pid, coalesce(usename, '') AS user, coalesce(application_name, '') AS application,
-           coalesce(state, '') AS state, coalesce(query, '') AS query
-    FROM pg_stat_activity
-    WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> ALL($1::int[])"""
-_BLOCKED = """
-    SELECT pid FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock'
-        AND cardinality(pg_blocking_pids(pid)) > 0"""
-_OF_PORT = """
-    SELECT pid, wait_event_type = 'Lock' AS waits FROM pg_stat_activity
-    WHERE datname = current_database() AND client_port = $1"""
-_BLOCKING = """
-    SELECT DISTINCT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE pid = $1"""
-
-
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """A session that was still open when its test had ended.
-
-    Attributes:
-        pid: Of the server's process.
-        user: The role it was connected as.
-        application: The name it gave itself.
-        state: Such as ``"idle"`` or ``"idle in transaction"``.
-        query: What it ran last, cut, with passwords starred out.
-    """
-
-    pid: int
-    user: str
-    application: str
-    state: str
-    query: str
-
-    def __str__(self) -> str:
-        return f"session {self.pid} of {self.user} ({self.state}): {self.query}"
 
 
 class Slot:
@@ -89,13 +48,15 @@ class Slot:
         self._own_pids: set[int] = set()
         self._users: list[str] = []
         self._fingerprint = ""
+        self._writes: str | None = None  # To the catalogue, when the fingerprint was last found the same.
+        self._at_once: PreparedStatement[Any] | None = None
         self._emptying: dict[str, catalogue.Emptying] = {}
 
     async def learn(self, known: tuple[str, dict[str, catalogue.Emptying]] | None) -> Any:
         """Look at the database as its schema left it, or take over what is known of its template."""
-        connection, _ = await asyncio.gather(self._connected(), self._structure())
+        connection = await self._connected()
         if known is None:
-            fingerprint = await self._structure()
+            fingerprint = await connection.fetchval(structure.FINGERPRINT)
             emptying = await catalogue.describe(
                 connection, is_superuser=self._roles.is_superuser, as_left_by_schema=True
             )
@@ -103,32 +64,22 @@ class Slot:
         self._fingerprint, self._emptying = known
         return known
 
-    async def reset(self, fingerprint: str | None = None, *, before: str = "") -> None:
-        """Empty the database, whose structure has this fingerprint if that is known already.
-
-        Args:
-            fingerprint: Of its structure as it is now.
-            before: A script for the same transaction: a question less for the server.
-        """
+    async def reset(self) -> None:
+        """Empty the database, and leave its structure as it is now."""
         async with self._working:
             connection = await self._connected()
-            fingerprint = fingerprint or await self._structure()
-            how = self._emptying.get(fingerprint)
-            if how is None:
-                left = self._emptying[self._fingerprint]
-                how = await catalogue.describe(
-                    connection, is_superuser=self._roles.is_superuser, as_left_by_schema=False
-                )
-                now = await catalogue.tables(connection)
-                how = catalogue.Emptying(how.script, {t: r for t, r in left.seeds.items() if t in now})
-            await self._empty(connection, how, before)
+            await self._reset(connection, await connection.fetchval(structure.FINGERPRINT))
 
-    async def _structure(self) -> str:
-        # On the connection for watching: setting session_replication_role, as emptying does, throws away a
-        # session's query plans, and planning this query takes ten times as long as running it.
-        async with self._watched() as watch:
-            fingerprint: str = await watch.fetchval(catalogue.FINGERPRINT)
-            return fingerprint
+    async def _reset(self, connection: Connection, fingerprint: str, before: str = "") -> None:
+        how = self._emptying.get(fingerprint)
+        if how is None:
+            left = self._emptying[self._fingerprint]
+            how = await catalogue.describe(
+                connection, is_superuser=self._roles.is_superuser, as_left_by_schema=False
+            )
+            now = await catalogue.tables(connection)
+            how = catalogue.Emptying(how.script, {t: r for t, r in left.seeds.items() if t in now})
+        await self._empty(connection, how, before)
 
     async def _empty(self, connection: Connection, how: catalogue.Emptying, before: str) -> None:
         import asyncpg
@@ -147,7 +98,7 @@ class Slot:
                         "Another session holds a lock; close the application's connections before the reset."
                     ) from None
                 # Whoever holds a lock between two runs forgot a transaction: equal starts matter more.
-                await self._end(sorted(blockers))
+                await sessions.end(connection, sorted(blockers))
             except (asyncpg.PostgresConnectionError, asyncpg.CrashShutdownError, asyncpg.AdminShutdownError):
                 raise
             except asyncpg.PostgresError as error:
@@ -158,31 +109,19 @@ class Slot:
             else:
                 return
 
-    async def _blockers_of(self, connection: Connection) -> set[int]:
-        pid = connection.get_server_pid()
+    async def _blockers_of(self, connection: Connection) -> frozenset[int]:
         async with self._watched() as watch:
-            return {row[0] for row in await watch.fetch(_BLOCKING, pid)}
+            return await sessions.that_block(watch, connection.get_server_pid())
 
     async def blocked(self) -> frozenset[int]:
         """Return the sessions that wait for another's lock."""
         async with self._watched() as watch:
-            return frozenset(row["pid"] for row in await watch.fetch(_BLOCKED))
+            return await sessions.that_wait(watch)
 
     async def end_session(self, port: int) -> None:
         """Wait until the session of a dropped connection is gone, and end it where it does not go by itself."""
-        import asyncpg
-
-        began = time.monotonic()
         async with self._watched() as watch:
-            while rows := await watch.fetch(_OF_PORT, port):
-                waited = time.monotonic() - began
-                if waited > self._timeouts.lock:
-                    return  # this role may not end it: it ends when the server notices
-                with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
-                    for row in rows:
-                        if row["waits"] or waited > LETS_GO:
-                            await watch.execute(f"SELECT pg_terminate_backend({row['pid']})")
-                await asyncio.sleep(0.001)
+            await sessions.gone(watch, port, self._timeouts.lock)
 
     @contextlib.asynccontextmanager
     async def _watched(self) -> AsyncIterator[Connection]:
@@ -250,41 +189,53 @@ class Slot:
             The sessions that had to be ended, and whether the next test can have it.
         """
         self.uses += 1
-        async with self._watched():
-            pass  # Opened later, it would be taken for a session that the test left open.
-        # Two connections, so that neither question waits for the other's answer.
-        leftovers, fingerprint = await asyncio.gather(self.end_sessions(), self._structure())
-        if leftovers:
-            fingerprint = await self._structure()  # One of them may have changed it until its end.
-        forget = [f"DROP OWNED BY {user}; DROP ROLE {user}" for user in self._users]
-        await self.reset(fingerprint, before=";\n".join([*forget, self._roles.forget_settings]))
-        self._users.clear()
-        is_same = fingerprint == self._fingerprint and self._emptying[fingerprint].is_complete
-        return leftovers, is_same
+        async with self._working:
+            connection = await self._connected()
+            leftovers = await sessions.end_all_but(connection, self._own_pids)
+            fingerprint, is_empty, has_settings = await self._emptied_at_once(connection)
+            forget = [f"DROP OWNED BY {user}; DROP ROLE {user}" for user in self._users]
+            forget += [self._roles.forget_settings] if has_settings else []
+            if not is_empty:
+                await self._reset(connection, fingerprint, ";\n".join(forget))
+            elif forget:
+                await connection.execute(";\n".join(forget))
+            self._users.clear()
+        return leftovers, fingerprint == self._fingerprint and self._emptying[fingerprint].is_complete
+
+    async def _emptied_at_once(self, connection: Connection) -> tuple[str, bool, bool]:
+        """Empty the database as its schema left it, without a look at the whole structure where that can be.
+
+        Returns:
+            The fingerprint of its structure, whether it is empty, and whether there may be settings to forget.
+        """
+        import asyncpg
+
+        how = self._emptying[self._fingerprint]
+        row = None
+        if how.at_once:
+            with contextlib.suppress(asyncpg.PostgresError):  # Such as a table that is gone: looked at below.
+                if self._at_once is None:
+                    self._at_once = await connection.prepare(
+                        f"{how.at_once}, {self._roles.has_settings}, {structure.WRITES}"
+                    )
+                row = await self._at_once.fetchrow()
+        if row is None:
+            return await connection.fetchval(structure.FINGERPRINT), False, True
+        *_, has_settings, writes = row
+        fingerprint = self._fingerprint
+        if writes is None or writes != self._writes or self._roles.major < structure.COUNTS_AT_ONCE:
+            fingerprint = await connection.fetchval(structure.FINGERPRINT)
+            if fingerprint != self._fingerprint:
+                return fingerprint, False, True
+            self._writes = writes
+        if how.seeds:
+            async with connection.transaction():
+                await catalogue.put_back(connection, how.seeds)
+        return fingerprint, True, has_settings
 
     async def end_sessions(self) -> tuple[Leftover, ...]:
         """End every session in the database but the package's own, and name them."""
-        connection = await self._connected()
-        found = await connection.fetch(_LEFTOVERS, self._own_pids)
-        for pause in (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016):
-            # A connection closed just now is still there for a moment.
-            if not found or any(row["state"] not in ("idle", "") for row in found):
-                break
-            await asyncio.sleep(pause)
-            found = await connection.fetch(_LEFTOVERS, self._own_pids)
-        if found:
-            await self._end([row["pid"] for row in found])
-        return tuple(
-            Leftover(
-                row["pid"], row["user"], row["application"], row["state"], hide_passwords(row["query"])[:100]
-            )
-            for row in found
-        )
-
-    async def _end(self, pids: list[int]) -> None:
-        connection = await self._connected()
-        for pid in pids:
-            await connection.execute(f"SELECT pg_terminate_backend({pid}, 2000)")
+        return await sessions.end_all_but(await self._connected(), self._own_pids)
 
     def ignore(self, pid: int) -> None:
         """Take a session for one of the package's own."""
@@ -296,11 +247,15 @@ class Slot:
             if connection is not None and not connection.is_closed():
                 with contextlib.suppress(OSError, TimeoutError):
                     await connection.close(timeout=self._timeouts.stop)
-        self._connection = self._watch = None
+        self._connection = self._watch = self._at_once = None
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._connect(self._admin)
+            self._at_once = None
+            # For the whole session: whenever it is set, PostgreSQL throws the session's plans away.
+            more = {"session_replication_role": "replica"} if self._roles.is_superuser else {}
+            lock = {"lock_timeout": f"{max(1, int(self._timeouts.lock * 1000))}"}
+            self._connection = await connect(self._admin, self._timeouts.connect, **lock, **more)
             self._own_pids.add(self._connection.get_server_pid())
         return self._connection
 
@@ -308,12 +263,12 @@ class Slot:
         return await connect(address, self._timeouts.connect)
 
 
-async def connect(address: Address, timeout: float) -> Connection:  # noqa: ASYNC109
-    """Open one of the package's own connections."""
+async def connect(address: Address, timeout: float, **settings: str) -> Connection:  # noqa: ASYNC109
+    """Open one of the package's own connections, with these settings for its session."""
     import asyncpg
 
     return await asyncpg.connect(
-        address.url(), timeout=timeout, server_settings={"application_name": "ssot-isolation"}
+        address.url(), timeout=timeout, server_settings={"application_name": "ssot-isolation", **settings}
     )
 
 
