@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -72,9 +72,8 @@ def start(home: Path, parameters: Mapping[str, Any]) -> _Running:
             shutil.rmtree(kept, ignore_errors=True)
             shutil.rmtree(data, ignore_errors=True)
     password = _initialise(home, data, runner, major, deadline)
-    if kept is not None:
-        keep(data, kept, password)
-    return _run(home, data, runner, major, password, deadline)
+    meanwhile = keep(data, kept, password) if kept is not None else None
+    return _run(home, data, runner, major, password, deadline, meanwhile)
 
 
 class _Runner(NamedTuple):
@@ -214,7 +213,15 @@ def _settings(major: int) -> dict[str, str]:
     return settings
 
 
-def _run(home: Path, data: Path, runner: _Runner, major: int, password: str, deadline: float) -> _Running:
+def _run(
+    home: Path,
+    data: Path,
+    runner: _Runner,
+    major: int,
+    password: str,
+    deadline: float,
+    meanwhile: Callable[[], None] | None = None,
+) -> _Running:
     log = home / "server.log"
     for remaining in reversed(range(_PORTS_TRIED)):
         log.unlink(missing_ok=True)
@@ -224,6 +231,9 @@ def _run(home: Path, data: Path, runner: _Runner, major: int, password: str, dea
         remember(home, pid=process.pid)
         running = _Running(process, log, {"port": port, "password": password})
         try:
+            if meanwhile is not None:
+                meanwhile()
+                meanwhile = None
             _await_ready(running, data, deadline, home)
         except ServerFailed as failed:
             running.stop()
