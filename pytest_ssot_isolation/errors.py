@@ -294,7 +294,7 @@ class EngineInUse(IsolationError):
 
 
 class ProtectionRefused(IsolationError):
-    """A table cannot be protected any more: a client may already be in the database."""
+    """A table cannot be protected like that: too late, or by a second column that would take protection away."""
 
     @classmethod
     def after_handing_out(cls, table: str, column: str) -> ProtectionRefused:
@@ -305,6 +305,16 @@ class ProtectionRefused(IsolationError):
             f"  - pass it to the fixture: clickhouse_database(protect={{{table!r}: {column!r}}})\n"
             "  - call protect() before .dsn, .connect() and .connect_as()\n"
             "  - use a server: --ssot-clickhouse=container or --ssot-clickhouse=DSN"
+        )
+
+    @classmethod
+    def by_two_columns(cls, table: str, columns: Sequence[str]) -> ProtectionRefused:
+        return cls(
+            f"The table {table!r} is protected by {' and by '.join(map(repr, columns))}. ClickHouse joins row "
+            "policies by OR, so a row would be shown to whoever is its tenant by either column.\n"
+            "To fix this, do one of:\n"
+            f"  - protect it by one column: protect={{{table!r}: {columns[0]!r}}}\n"
+            "  - write a policy of your own, AS RESTRICTIVE, in the schema (on a server)"
         )
 
 

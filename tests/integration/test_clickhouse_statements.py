@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_ssot_isolation.errors import ProtectionRefused
 from pytest_ssot_isolation.provisioning import clickhouse
 from pytest_ssot_isolation.provisioning.base import Wanted
 from pytest_ssot_isolation.provisioning.clickhouse import ClickhouseServer
@@ -90,6 +91,51 @@ def test_every_statement_of_a_tests_life_can_be_read(parser: Parser) -> None:
         assert kind in kinds
     assert any("SETTINGS log_comment = " in each and "CONST" in each for each in read)
     assert sum(" TO ALL" in each for each in read) >= 3
+
+
+def test_what_is_said_is_what_the_documentation_asks_for() -> None:
+    """ClickHouse's pages on CREATE USER, CREATE ROW POLICY and constraints on settings, in statements."""
+    recorder = Recorder()
+    database = ClickhouseServer(recorder).new_database(protect={"events": "tenant_id"})
+    recorder.connect_as(database.name, "A")
+    (user,) = recorder.opened
+    where = f"`{database.name}`.`events`"
+
+    # For every user, or whoever is named in no policy would see nothing or all, as the server is set up.
+    policy = next(said for said in recorder.said if said.startswith("CREATE ROW POLICY IF NOT EXISTS `ssot_"))
+    assert f" ON {where} USING " in policy
+    assert policy.endswith(" TO ALL")
+    assert "AND getSetting('log_comment') != ''" in policy, "no tenant, no rows"
+    made = next(said for said in recorder.said if said.startswith(f"CREATE USER `{user.user}`"))
+    # CONST, or the user gives itself another tenant by SET or with a query.
+    assert made.endswith("SETTINGS log_comment = 'A' CONST")
+    assert "IDENTIFIED WITH sha256_password BY " in made
+    # Nothing beyond the one database, and neither policies, users nor tables.
+    (grant,) = (said for said in recorder.said if said.startswith("GRANT"))
+    assert grant == (
+        f"GRANT SELECT, INSERT, ALTER UPDATE, ALTER DELETE ON `{database.name}`.* TO `{user.user}`"
+    )
+    # As ClickHouse Cloud demands.
+    kinds = (str.islower, str.isupper, str.isdigit, lambda sign: not sign.isalnum())
+    assert all(any(map(kind, user.password[-4:])) for kind in kinds)
+    assert len(user.password) >= 12
+
+    database.close()
+    assert f"DROP ROW POLICY IF EXISTS `ssot_tenant_id` ON {where}" in recorder.said
+    assert recorder.said.index(f"DROP USER IF EXISTS `{user.user}`") < len(recorder.said) - 1
+    assert recorder.said[-1] == f"DROP DATABASE IF EXISTS `{database.name}`"
+
+
+SECOND = r"'events'.*'owner'.*'tenant_id'.*OR(.|\n)*one column"
+
+
+def test_a_second_column_is_refused_since_policies_are_joined_by_or() -> None:
+    server = ClickhouseServer(Recorder())
+    with pytest.raises(ProtectionRefused, match=SECOND):
+        server.new_database(protect=[("events", "tenant_id"), ("events", "owner")])
+    database = server.new_database(protect={"events": "tenant_id"})
+    with pytest.raises(ProtectionRefused, match=SECOND):
+        database.protect("events", "owner")
 
 
 def test_a_tenants_login_is_made_once_and_dropped_with_the_database() -> None:

@@ -285,6 +285,19 @@ def test_a_database_that_nobody_changed_is_not_compared_in_full(
         assert next_one.name != name
 
 
+def test_a_server_whose_statistics_come_late_has_every_structure_compared_in_full(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server.new_database(NOTES) as unchanged:
+        name = unchanged.name
+    monkeypatch.setattr(structure, "COUNTS_AT_ONCE", 99)
+    monkeypatch.setattr(structure, "FINGERPRINT", "SELECT 'another'")
+    with server.new_database(NOTES) as compared:
+        assert compared.name == name
+    with server.new_database(NOTES) as next_one:
+        assert next_one.name != name
+
+
 @pytest.mark.parametrize(
     "no_change",
     ["TRUNCATE notes", "ANALYZE notes", "VACUUM FULL notes", "REINDEX TABLE notes", "CREATE TEMP TABLE t ()"],

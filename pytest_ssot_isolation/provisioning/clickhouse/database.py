@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pytest_ssot_isolation.errors import Attempt, ProtectionRefused
 from pytest_ssot_isolation.provisioning.clickhouse.capabilities import REMEDIES, is_there
-from pytest_ssot_isolation.provisioning.clickhouse.policies import Protections
+from pytest_ssot_isolation.provisioning.clickhouse.policies import Protections, checked
 from pytest_ssot_isolation.provisioning.clickhouse.sql import identifier, literal, statements
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class ClickhouseServer:
         Returns:
             The database, dropped by its ``close()`` or at the end of ``with``.
         """
-        protections = frozenset(protect.items() if isinstance(protect, Mapping) else protect)
+        protections = checked(frozenset(protect.items() if isinstance(protect, Mapping) else protect))
         if protections:
             self.require("row_policy")
         database = ClickhouseDatabase(self, self._backend, self._backend.create(protections), protections)
@@ -246,13 +246,14 @@ class ClickhouseDatabase:
             column: Its column with the tenant.
 
         Raises:
-            ProtectionRefused: On chDB, after `dsn` or a client was handed out.
+            ProtectionRefused: The table is protected by another column; or, on chDB, after `dsn` or a client
+                was handed out.
             EngineInUse: On chDB, while a client of another database is open.
         """
         self.require("row_policy")
         if self._handed_out and self._backend.way == "embedded":
             raise ProtectionRefused.after_handing_out(table, column)
-        protections = self._protections | {(table, column)}
+        protections = checked(self._protections | {(table, column)})
         if protections != self._protections:
             self.name = self._backend.protect(self.name, protections)
             self._protections = protections

@@ -28,6 +28,9 @@ OLDEST: Final = (24, 3)
 
 _ABANDONED: Final = 24 * 3600  # Seconds after which a database is taken for one that a killed run left.
 
+_OF_EACH_KIND: Final = "-aA1"
+"""ClickHouse Cloud takes no password without a sign, both cases and a digit; chance alone may leave one out."""
+
 
 class DsnProvider:
     """The way to a server that somebody else runs."""
@@ -197,7 +200,7 @@ class HttpBackend:
             if (known := self._users.get((database, tenant))) is not None:
                 return known
             user = self._address.at(database).as_user(
-                f"ssot_{secrets.token_hex(8)}", secrets.token_urlsafe(24)
+                f"ssot_{secrets.token_hex(8)}", secrets.token_urlsafe(24) + _OF_EACH_KIND
             )
             who = identifier(user.user)
             try:

@@ -6,10 +6,27 @@ from dataclasses import dataclass, field
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
+from pytest_ssot_isolation.errors import ProtectionRefused
 from pytest_ssot_isolation.provisioning.clickhouse.sql import belongs_to_tenant
 
 Protections = frozenset[tuple[str, str]]
 """Pairs of table and tenant column: what is protected in one database."""
+
+
+def checked(protections: Protections) -> Protections:
+    """Return these protections.
+
+    Raises:
+        ProtectionRefused: A table is protected by two columns, which would protect it less than one does.
+    """
+    columns: dict[str, list[str]] = {}
+    for table, column in sorted(protections):
+        columns.setdefault(table, []).append(column)
+    for table, those in columns.items():
+        if len(those) > 1:
+            raise ProtectionRefused.by_two_columns(table, those)
+    return protections
+
 
 SLOTS_AT_FIRST: Final = 16
 """Databases with the same protections that can be open at once before the engine must open again."""
