@@ -86,6 +86,7 @@ class Gate:
         self.outside = Outside()
         self._sleeps: weakref.WeakKeyDictionary[asyncio.Future[Any], tuple[float, asyncio.TimerHandle]]
         self._sleeps = weakref.WeakKeyDictionary()
+        self._held: list[WatchedTransport] = []
         super().__init__(*args, **options)
 
     # -- time: virtual for what a gated step asks for, real for all else -----------------------------
@@ -216,6 +217,40 @@ class Gate:
         self.outside.sent(transport)
         if self._in_step and self._turns is not None:
             self._turns.sent_over = transport
+            user = USER.get()
+            if user is not None and isinstance(transport, WatchedTransport):
+                transport.sent_by(user)
+
+    def holds_back(self, transport: WatchedTransport) -> bool:
+        """Whether what came over a connection stays in the socket, since who sent over it has yet to wait for it.
+
+        A fast server's reply would else be there before it is asked for, and the call would not wait at all: whether
+        it can be cut off there must not hang on how fast a server is.
+        """
+        turns = self._turns
+        if turns is None or turns.stopped is not None or not self._is_early(turns, transport):
+            return False
+        self._held.append(transport)
+        return True
+
+    def _is_early(self, turns: Turns, transport: WatchedTransport) -> bool:
+        is_early = False
+        for lane in turns.lanes.values():
+            if lane.user not in transport.senders or lane.task.done():
+                continue
+            if lane.steps:
+                is_early = True
+            elif self._is_outside(lane):
+                return False
+        return is_early
+
+    def _let_in(self, turns: Turns | None) -> None:
+        held, self._held = self._held, []
+        for transport in held:
+            if turns is not None and self._is_early(turns, transport):
+                self._held.append(transport)
+            else:
+                transport.read_on()
 
     def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> Any:
         """As the loop's own; what a step watches is the connection in use."""
@@ -280,6 +315,7 @@ class Gate:
         turns, self._turns = self._turns, None
         self._disarm()
         self.draining = self._sent = None
+        self._let_in(None)
         if turns is None:
             return
         if self._collects:
@@ -333,6 +369,7 @@ class Gate:
                 return False
             while (
                 turns.can_go_on
+                and not turns.flying
                 and self.draining is None
                 and turns.stopped is None
                 and turns.chooser.goes_together(turns.here)
@@ -356,7 +393,7 @@ class Gate:
             while steps and steps[0].cancelled():
                 steps.popleft()
             if steps:
-                if shared and lane.since == turns.tick:
+                if shared and (lane.since == turns.tick or lane.serves):
                     continue
                 if lane.serves:
                     # A server inside this process must be able to answer: its steps are no choice.
@@ -369,6 +406,8 @@ class Gate:
                 pending.append(lane)
         for lane in ended:
             del turns.lanes[lane.task]
+        if self._held:
+            self._let_in(turns)
         if shared and not ready:
             turns.can_go_on = False
             return True
@@ -479,6 +518,8 @@ class Gate:
             reason, self.busy = self.busy, ""
             turns.stop(Busy(reason, (lane.user,)))
             return
+        # Asked once at each place: a server's answer that comes in between asks nothing anew.
+        turns.can_go_on = False
         if chosen:
             if turns.after_step is not None:
                 turns.after_step(lane)

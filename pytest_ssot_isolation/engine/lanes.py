@@ -188,8 +188,11 @@ class Turns:
         return tuple(sorted(live))
 
     def anybody_waited(self) -> bool:
-        """Whether a lane has a step that was ready before this tick: what it follows from has all run."""
-        return any(lane.steps and lane.since < self.tick for lane in self.lanes.values())
+        """Whether a lane has a step that was ready before this tick: what it follows from has all run.
+
+        A server's answer does not count: when it comes is nobody's choice.
+        """
+        return any(lane.steps and lane.since < self.tick and not lane.serves for lane in self.lanes.values())
 
     def natural(self, ready: Sequence[Lane]) -> list[int]:
         """Users with a ready lane, the natural choice first: go on with the current one."""

@@ -140,10 +140,16 @@ def hang_up(connection: Connection) -> int | None:
 
 
 class WatchedTransport(selector_events._SelectorSocketTransport):  # type: ignore[name-defined, misc]
-    """Tells the loop what it sends and hears."""
+    """Tells the loop what it sends and hears.
+
+    Attributes:
+        senders: Indices of the users whose steps sent over it since something last came.
+    """
 
     def __init__(self, loop: Any, *args: Any, **options: Any) -> None:
         self._is_ours = True
+        self.senders: set[int] = set()
+        self._is_answered = False
         super().__init__(loop, *args, **options)
         # What a server in this process sends is owed to nobody outside.
         self._is_ours = self._server is None
@@ -161,8 +167,24 @@ class WatchedTransport(selector_events._SelectorSocketTransport):  # type: ignor
         super().writelines(list_of_data)
 
     def _read_ready(self) -> None:
+        if self.senders and self._loop.holds_back(self):
+            self._loop._remove_reader(self._sock_fd)
+            return
+        self._is_answered = True
         self._loop.outside.heard(self)
         super()._read_ready()
+
+    def sent_by(self, user: int) -> None:
+        """Note whose request it carries; of those before that are not answered, too."""
+        if self._is_answered:
+            self._is_answered = False
+            self.senders.clear()
+        self.senders.add(user)
+
+    def read_on(self) -> None:
+        """Let what was held back come in."""
+        if self.is_reading():
+            self._loop._add_reader(self._sock_fd, self._read_ready)
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
         self._loop.outside.lost(self)

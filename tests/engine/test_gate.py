@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import re
+import socketserver
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from pytest_ssot_isolation.model.history import Outcome
 from pytest_ssot_isolation.model.schedule import CLOCK, Anchor, Pick, Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 async def pause(times: int = 1) -> None:
@@ -591,3 +592,104 @@ def test_a_step_comes_behind_the_callbacks_that_were_queued_before_it_also_in_a_
         for each in order:
             seen += 1 if each == "callback" else -1
             assert seen >= 0, order
+
+
+# -- what a server outside does, and when ------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def echo(after: float = 0.0) -> Iterator[int]:
+    """A server in a thread that sends each line back, and to whoever said "listen", so many seconds later."""
+    listeners: list[Any] = []
+
+    class Line(socketserver.StreamRequestHandler):
+        disable_nagle_algorithm = True
+
+        def handle(self) -> None:
+            for line in self.rfile:
+                if line == b"listen\n":
+                    listeners.append(self)
+                    continue
+                time.sleep(after)
+                for told in (*listeners, self):
+                    told.wfile.write(line)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Line) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_fast_server_and_a_slow_one_give_the_same_steps(stage: Any) -> None:
+    async def once(port: int) -> Any:
+        async with contextlib.AsyncExitStack() as stack:
+            streams = []
+            for _ in range(2):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                stack.callback(writer.close)
+                streams.append((reader, writer))
+
+            async def act() -> bytes:
+                reader, writer = streams[USER.get() or 0]
+                writer.write(b"hello\n")
+                time.sleep(0.01)  # noqa: ASYNC251  the fast server's reply lies in the socket by now
+                await pause(2)
+                return await reader.readline()
+
+            return await stage.make([act, act], walk=3, calls=2).perform()
+
+    traces = set()
+    for after in (0.0, 0.02):
+        with echo(after) as port:
+            history = stage.host.run(once(port))
+            assert [o.seen for o in history.observations if o.channel == "result"] == [b"hello\n"] * 4
+            traces.add(history.trace)
+
+    assert len(traces) == 1
+    # To begin, to pause twice, to read, and to have read: the reply was waited for, however early it came.
+    assert len(traces.pop()) == 4 * 4
+
+
+def test_whether_steps_share_a_tick_is_asked_once_at_each_place_whatever_a_server_sends(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(RandomWalk, "goes_together", lambda _walk, at: asked.append(at))
+
+    async def once(port: int, walk: int) -> Any:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"listen\n")
+
+        async def listen() -> None:
+            while await reader.readline():
+                await pause(3)
+
+        ear = asyncio.create_task(listen())
+
+        async def act() -> None:
+            mine, out = await asyncio.open_connection("127.0.0.1", port)
+            out.write(b"hello\n")
+            await pause(4)
+            await mine.readline()
+            await pause(4)
+            out.close()
+
+        try:
+            return await stage.make([act, act, act], walk=walk).perform()
+        finally:
+            ear.cancel()
+            writer.close()
+
+    with echo() as port:
+        for walk in range(15):
+            asked.clear()
+            history = stage.host.run(once(port, walk))
+            assert history.trouble is None
+            assert Counter(asked).most_common(1)[0][1] == 1
