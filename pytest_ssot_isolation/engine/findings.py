@@ -12,11 +12,11 @@ from pytest_ssot_isolation.engine.ask import COMPARING, Ask
 from pytest_ssot_isolation.engine.attempts import Attempts
 from pytest_ssot_isolation.engine.judge import Bench
 from pytest_ssot_isolation.engine.record import Recording
-from pytest_ssot_isolation.engine.reduce import Example, Reducer
+from pytest_ssot_isolation.engine.reduce import Example, Reducer, among
 from pytest_ssot_isolation.engine.session import Expectation
 from pytest_ssot_isolation.engine.switches import switches
 from pytest_ssot_isolation.engine.tell import names_by_first_act, tell
-from pytest_ssot_isolation.model.history import History
+from pytest_ssot_isolation.model.history import History, Outcome
 from pytest_ssot_isolation.model.story import Story
 from pytest_ssot_isolation.model.verdict import Finding
 
@@ -24,6 +24,9 @@ Keep: TypeAlias = Callable[[Recording, Sequence[str]], str]
 """Takes a recording and its story; gives what ``--ssot-replay`` takes for it."""
 
 REPLAYS = 5
+CONFIRMED, CONFIRMING = 2, 2.0
+"""Replays of a comparison that are confirmed whatever it takes, and seconds in which more of them are."""
+
 AS_FOUND = 3
 """Replays of the example as it was found, where the small one never shows it again."""
 
@@ -32,6 +35,11 @@ LEAST_SECONDS, MOST_SECONDS = 3.0, 8.0
 
 MOST_IN_ALL = 60.0
 """Seconds that all findings of a check may take to be made small and run again, beside one run of each."""
+
+ALL_HAVE = "a matter of how much all of them have together, such as a cache that is full"
+
+CROWD, LARGE_CROWD = 40, 80
+"""Users whom a difference must need at least to be told as a matter of how much all have; where a call fails, more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +81,24 @@ class Teller:
     async def _told(self, seen: Seen, *, reduce: bool, until: float) -> Finding:
         calls, tries, small = len(seen.history.bound), 0, seen
         victim = seen.example.script.member(seen.finding.victim_index or 0)
+        if reduce and seen.finding.oracle in COMPARING and seen.example.script.program.sequential:
+            seen, needed = await self._without_the_crowd(seen, victim)
+            if needed:
+                doubtful = replace(seen, finding=_in_doubt(seen.finding))
+                return self._in_words(
+                    doubtful, f"it comes only where some {needed} users act, whoever they are: {ALL_HAVE}"
+                )
+            small = seen
         if reduce:
             # Half of the time for one finding at most: the next ones come off worse, but come off.
             small, tries = await self._reduced(seen, (until - time.monotonic()) / 2)
         same, replays = 0, 0
         self._bench.explained.clear()
+        began = time.monotonic()
         while replays < REPLAYS and (not replays or time.monotonic() < until):
-            again = await self._again(small.example, seen.finding, victim, strict=True)
+            # A comparison is confirmed by twenty runs; of a slow application the last replays only show it again.
+            confirm = replays < CONFIRMED or time.monotonic() < began + CONFIRMING
+            again = await self._again(small.example, seen.finding, victim, strict=True, confirm=confirm)
             replays += 1
             if again is not None:
                 same += 1
@@ -88,7 +107,7 @@ class Teller:
             # Only what was dropped may have made it certain.
             self._bench.explained.clear()
             for _ in range(AS_FOUND):
-                again = await self._again(seen.example, seen.finding, victim, strict=True)
+                again = await self._again(seen.example, seen.finding, victim, strict=True, confirm=True)
                 replays += 1
                 if again is not None:
                     same += 1
@@ -161,6 +180,27 @@ class Teller:
     def _seconds(self) -> float:
         return min(MOST_SECONDS, max(LEAST_SECONDS, self._ask.seconds))
 
+    async def _without_the_crowd(self, seen: Seen, victim: int) -> tuple[Seen, int]:
+        """The finding among few users; or how many it needs, where that tells of no one in particular.
+
+        A cache of 300 places that 360 users share forgets what was in it: beside others, not because of what they do.
+        """
+        while len(users := seen.example.script.program.users) > CROWD:
+            observer = seen.example.script.index_of(victim)
+            others = [user for user in users if user != observer]
+            half = len(others) // 2
+            for part in (others[:half], others[half:]):
+                fewer = among(seen.example, [user for user in (*part, observer) if user is not None])
+                again = await self._again(fewer, seen.finding, victim)
+                if again is not None:
+                    seen = again
+                    break
+            else:
+                answer = seen.history.of_call(seen.finding.index)
+                failed = answer is not None and answer.outcome is not Outcome.OK
+                return seen, len(users) if len(users) > (LARGE_CROWD if failed else CROWD) else 0
+        return seen, 0
+
     async def _reduced(self, seen: Seen, patience: float) -> tuple[Seen, int]:
         smallest = seen
         victim = seen.example.script.member(seen.finding.victim_index or 0)
@@ -182,7 +222,7 @@ class Teller:
         return smallest, reducer.runs
 
     async def _again(
-        self, example: Example, finding: Finding, victim: int, *, strict: bool = False
+        self, example: Example, finding: Finding, victim: int, *, strict: bool = False, confirm: bool = False
     ) -> Seen | None:
         """Run an example once more; None unless the same finding comes: reduction never slides to another bug."""
         try:
@@ -198,7 +238,7 @@ class Teller:
             if observer is None:
                 return None
             found = await self._bench.recheck(
-                finding, view, example.script, self._attempts, observer, confirm=strict
+                finding, view, example.script, self._attempts, observer, confirm=confirm
             )
         for other in found:
             if other.key == finding.key and (other.victim_index is None) == (finding.victim_index is None):

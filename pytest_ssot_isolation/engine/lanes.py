@@ -84,7 +84,7 @@ class Turns:
     Args:
         chooser: Makes the choices.
         main: The harness's own task, which passes the gate.
-        most_steps: Steps after which the run is given up as stuck.
+        most_steps: Steps without the end of a call after which the run is given up as stuck.
         grace: Seconds to wait for a reply before its lane counts as blocked by another user.
         patience: Seconds without any step after which the run is given up as stuck.
         blocked: Asks the servers whether somebody waits for another's lock; None where that
@@ -103,7 +103,7 @@ class Turns:
     ) -> None:
         self.chooser = chooser
         self.main = main
-        self.most_steps = most_steps
+        self.most_steps = self._patient_for = most_steps
         self.grace = grace
         self.patience = patience
         self.blocked = blocked
@@ -147,6 +147,10 @@ class Turns:
         self._call_of[user] = (call, 0)
         if self._began is not None:
             self._began(user, call)
+
+    def end_call(self) -> None:
+        """Count the steps that may follow anew: a call ended, so the run is not stuck, however long it is."""
+        self.most_steps = self.steps + self._patient_for
 
     def note_step(self, lane: Lane) -> None:
         """Move to the place after a step of this lane."""

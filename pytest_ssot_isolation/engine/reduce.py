@@ -83,8 +83,11 @@ class Reducer:
     @property
     def is_out_of_time(self) -> bool:
         """Whether the reduction ends early; a slow application gets some runs all the same."""
+        # The search from below has seconds of its own: of what was cut short, it alone may make something to read.
         spent = time.monotonic() - self._began
-        enough = spent >= self._patience or (spent >= self._seconds and self.runs >= LEAST_RUNS)
+        enough = spent >= self._patience
+        if self._until == float("inf"):
+            enough = enough or (spent >= self._seconds and self.runs >= LEAST_RUNS)
         return self._left <= 0 or enough or time.monotonic() >= self._until
 
     async def reduce(
@@ -202,6 +205,8 @@ class Reducer:
         """
         self._until = time.monotonic() + SEARCH_SECONDS
         example = await self._with_few_calls(example, told)
+        if not _has_choices(example):
+            return example  # One switch more is harder to read than one call more.
         switches = 1 if len(example.script.program.calls) <= SMALL else MOST_SWITCHES + 1
         while switches <= MOST_SWITCHES and not self.is_out_of_time:
             smaller = await self._with_switches(example, switches)
@@ -218,7 +223,8 @@ class Reducer:
         others = [call.id for call in calls if call.id not in kept]
         users = {by_id[call].user for call in kept}
         # A third user makes for three times as many orders: first come the calls of those who matter.
-        for brings_others, (more, switches) in product((False, True), FEW):
+        few = FEW if _has_choices(example) else tuple(dict.fromkeys((more, 0) for more, _ in FEW))
+        for brings_others, (more, switches) in product((False, True), few):
             for chosen in combinations(others, more):
                 if brings_others == users.issuperset(by_id[call].user for call in chosen):
                     continue
@@ -305,6 +311,11 @@ class Reducer:
         return example
 
 
+def among(example: Example, users: Iterable[int]) -> Example:
+    """The example with the calls of these users only."""
+    return _only_users(example, frozenset(users))
+
+
 def _guesses(
     example: Example, first: frozenset[int], shown: int, evidence: Sequence[int]
 ) -> Iterable[Example]:
@@ -370,7 +381,7 @@ def _turned(example: Example) -> Iterable[Example]:
 
 
 def _switched(example: Example, switches: int, *, picks: bool) -> Iterable[Schedule]:
-    """The natural order, then schedules with so many switches, or picks among tasks of one user."""
+    """The natural order, then schedules with so many switches, or picks among tasks of one user; or it alone."""
     if switches == 1:
         yield NATURAL
     calls = example.script.program.calls
@@ -386,6 +397,10 @@ def _switched(example: Example, switches: int, *, picks: bool) -> Iterable[Sched
                 anchors=tuple(choice for choice in chosen if isinstance(choice, Anchor)),
                 picks=tuple(choice for choice in chosen if isinstance(choice, Pick)),
             )
+
+
+def _has_choices(example: Example) -> bool:
+    return example.size[2] > 0
 
 
 def _quiet(schedule: Schedule) -> Schedule:

@@ -17,6 +17,7 @@ from pytest_ssot_isolation.engine.faults import Faults
 from pytest_ssot_isolation.engine.hygiene.watch import Watch
 from pytest_ssot_isolation.engine.in_common import held_in_common
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
+from pytest_ssot_isolation.engine.own_threads import OwnThreads
 from pytest_ssot_isolation.errors import Busy, BusyStep, CutShort
 from pytest_ssot_isolation.generation.planting import Spotted
 from pytest_ssot_isolation.model.context import CURRENT, UserExecutionContext
@@ -49,7 +50,7 @@ class Terms:
         patience: Seconds without any step after which a run is given up.
         blocked: Asks the servers how many sessions wait for another's lock.
         gone: Given the local port of a dropped connection, waits until the servers have let go of it.
-        most_steps: Steps after which a run is given up.
+        most_steps: Steps without the end of a call after which a run is given up.
         watch: Looks at connections when they change hands.
         in_common: Whether the objects of all users are compared at the end of a run.
         leftovers: Whether connections are looked at when they change hands, which costs a query each time.
@@ -228,6 +229,7 @@ class Run:
     async def _sign_in(self) -> None:
         acting = set(self.script.program.users)
         loop = asyncio.get_running_loop()
+        self._threads = OwnThreads(contextvars.copy_context())
         opening = []
         for index, context in enumerate(self.cast.contexts):
             cls = self.script.surfaces[index]
@@ -347,6 +349,7 @@ class Run:
     def _ended(self, task: asyncio.Task[None]) -> None:
         call, lane = self._tasks.pop(task)
         self.resumptions[call.id] = lane.made
+        self.turns.end_call()
         if not task.cancelled() and (escaped := task.exception()) is not None:
             self.turns.stop(escaped)
             return
@@ -439,9 +442,8 @@ class Run:
             scope = self.faults.scope(call.id)
             if not operation.is_async:
                 # The default executor of the loop; its threads count as the outside world.
-                inside = contextvars.copy_context()
                 value = await asyncio.get_running_loop().run_in_executor(
-                    None, lambda: inside.run(method, **arguments)
+                    None, self._threads.run, contextvars.copy_context(), method, arguments
                 )
                 if asyncio.iscoroutine(value):
                     value = await value

@@ -128,6 +128,12 @@ class Hunt:
         finally:
             self.attempts.terms.watch.close()
             await self.starts.end()
+        self._has_to_end()
+
+    def _has_to_end(self) -> None:
+        """A world that cannot be left is an error, unless a leak was found: then it may well be what came of it."""
+        if self.starts.unended is not None and not any(f.severity == "leak" for f in self.findings):
+            raise self.starts.unended
 
     async def replay(self, recording: Recording) -> None:
         """Run one recorded example, as strictly as it was recorded.
@@ -140,6 +146,7 @@ class Hunt:
         finally:
             self.attempts.terms.watch.close()
             await self.starts.end()
+        self._has_to_end()
 
     async def _replay(self, recording: Recording) -> None:
         example = recording.example
@@ -247,7 +254,8 @@ class Hunt:
         wide = tuple(size for size in small if size > FIRST_SWEEP)
         small = small[len(wide) :]
         began, calls = time.perf_counter(), self.tally.calls
-        await self._swept(small, share / max(seconds, 1e-9))
+        # A slow application that has leaked already is not asked a hundred times more.
+        await self._swept(small, share / max(seconds, 1e-9), or_smallest=not self.findings)
         took = (time.perf_counter() - began) / max(1, self.tally.calls - calls)
         growth = max(1.0, took / max(COMPARING_COSTS * seconds, 1e-9))
         self._wide = (wide, share / max(took * growth, 1e-9))
@@ -436,6 +444,7 @@ class Hunt:
                 self._strangers.append(seen)
             elif not self._is_over():
                 await self._report(seen)
+        self._has_to_end()
         return True
 
     def _faults(self, script: Script, seed: str) -> list[Fault]:

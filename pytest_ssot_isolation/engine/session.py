@@ -91,6 +91,7 @@ class Session:
         if self.opens_by_itself:
             return None
         try:
+            await self.surface._begin()
             given = self.surface.open()  # type: ignore[attr-defined]
             if inspect.isasyncgen(given):
                 self._closing = given
@@ -121,7 +122,10 @@ class Session:
         name = type(self.surface).__qualname__
         try:
             async with asyncio.timeout(CLOSING_PATIENCE):
-                await self._close()
+                try:
+                    await self._close()
+                finally:
+                    await self.surface._end()
         except TimeoutError:
             return f"{name}.close() had not ended after {CLOSING_PATIENCE:g} s."
         except Exception as error:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from pytest_ssot_isolation.errors import SurfaceError
@@ -45,6 +47,8 @@ class Starts:
         self._within = within
         self._kept: tuple[AsyncExitStack, Any] | None = None
         self._has_end = bool(within)
+        self.unended: SurfaceError | None = None
+        """The first failure to leave a world: whoever has found nothing raises it."""
 
     @property
     def are_equal(self) -> bool:
@@ -140,17 +144,26 @@ class Starts:
         if not done:
             leaving.cancel()
             await asyncio.wait({leaving}, timeout=ENDING_PATIENCE)
-            raise SurfaceError(
+            self._not_ended(
                 f"The world had not ended after {LEAVING_PATIENCE:g} s.\n"
                 "To fix this, look at what its context manager waits for when it is left: often a connection that "
                 "was never given back, or a task that is not cancelled."
             )
+            return
         error = leaving.exception()
         if error is not None:
-            raise SurfaceError(
-                f"The world could not be ended: {type(error).__name__}: {error}\n"
-                "To fix this, mend what its context manager does when it is left."
-            ) from error
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            self._not_ended(
+                f"The world could not be ended: {type(error).__name__}: {error} "
+                f"({Path(where.filename).name}:{where.lineno} in {where.name})\n"
+                "To fix this, mend what its context manager does when it is left.",
+                error,
+            )
+
+    def _not_ended(self, text: str, error: BaseException | None = None) -> None:
+        if self.unended is None:
+            self.unended = SurfaceError(text)
+            self.unended.__cause__ = error
 
 
 async def end_tasks(tasks: set[asyncio.Task[Any]]) -> tuple[str, ...]:

@@ -172,6 +172,12 @@ class Surface(Generic[World]):
         if self._tell is not None:
             self._tell(value, channel)
 
+    async def _begin(self) -> None:
+        """What a kind of surface needs before its author's ``open``."""
+
+    async def _end(self) -> None:
+        """What a kind of surface gives back after its author's ``close``."""
+
     @classmethod
     @asynccontextmanager
     async def enter_world(cls, world: Any) -> AsyncIterator[Any]:

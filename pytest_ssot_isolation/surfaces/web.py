@@ -38,6 +38,8 @@ class WebSurface(Surface[Any]):
 
     base_url: ClassVar[str] = "http://app.test"
     http: httpx.AsyncClient
+    _sockets: list[WebSocket]
+    _is_ready = False
 
     async def sign_in(self) -> Mapping[str, str] | None:
         """Sign this user in, with ``self.http`` where a request is needed for it.
@@ -85,8 +87,15 @@ class WebSurface(Surface[Any]):
         return socket
 
     async def open(self) -> None:
-        """Make the client, and sign in."""
-        self._sockets: list[WebSocket] = []
+        """Nothing more: the client is made and the user signed in before, so a surface may do here what it likes."""
+        await self._begin()
+
+    async def _begin(self) -> None:
+        """Make the client, and sign in; once."""
+        if self._is_ready:
+            return
+        self._is_ready = True
+        self._sockets = []
         self.http = self._client()
         try:
             # In a context of its own: what an application in this process sets while it signs somebody in
@@ -94,11 +103,18 @@ class WebSurface(Surface[Any]):
             signing_in = asyncio.create_task(self.sign_in(), context=contextvars.copy_context())
             self.http.headers.update(await signing_in or {})
         except BaseException:
-            await self.close()
+            await self._end()
             raise
 
     async def close(self) -> None:
-        """Close what is open, after all has come that was pushed."""
+        """Nothing more: see ``_end``, which comes after it."""
+        await self._end()
+
+    async def _end(self) -> None:
+        """Close what is open, after all has come that was pushed; once."""
+        if not self._is_ready:
+            return
+        self._is_ready = False
         for socket in self._sockets:
             await socket.settle()
         for socket in self._sockets:

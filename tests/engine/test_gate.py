@@ -540,6 +540,18 @@ def test_calls_that_never_end_are_given_up_after_a_number_of_steps(stage: Any) -
     assert played.trouble.text.startswith("Stuck: the calls had not ended after 300 steps.")
 
 
+def test_many_calls_that_each_end_are_not_given_up_however_many_steps_they_take(stage: Any) -> None:
+    async def act() -> None:
+        for _ in range(150):
+            await pause()
+
+    stage.set(most_steps=300)
+    played = stage.run(act, act, act)
+
+    assert played.trouble is None
+    assert len(played.trace) > 300
+
+
 def test_an_application_that_sleeps_for_ever_is_given_up_too(stage: Any) -> None:
     async def act() -> None:
         while True:  # noqa: ASYNC110
