@@ -110,3 +110,18 @@ def test_some_leaks_are_meant_for_each_comparing_oracle() -> None:
     oracles = {row.oracle for row in ZOO}
 
     assert {"canary", "noninterference", "integrity", "availability"} <= oracles
+
+
+def test_every_family_has_a_leak_that_shows_no_secret() -> None:
+    meant = {family: {row.oracle for row in ZOO if row.family == family} for family in FAMILIES}
+
+    assert [family for family, oracles in meant.items() if oracles <= {"canary"}] == []
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=row.name) for row in ZOO if row.module == "numbers_and_limits"]
+)
+def test_a_count_or_a_limit_is_told_by_no_canary(row: Row, hunt: Hunt) -> None:
+    report = hunt(row, leaky=True, oracles=("canary",), examples=15)
+
+    assert "canary" not in {finding.oracle for finding in report.findings}
