@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
-from sqlalchemy import ForeignKey, StaticPool, UniqueConstraint, create_engine, select
+from sqlalchemy import Engine, ForeignKey, UniqueConstraint, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -14,6 +16,7 @@ from pytest_ssot_isolation.generation.strategies import keys, observed, secrets
 from pytest_ssot_isolation.surfaces.base import Surface, operation
 
 from .exhibits import Exhibit
+from .sqlite import engine_in_memory
 
 # -- an upsert whose key is unique in the whole table --------------------------------------------------------
 
@@ -46,13 +49,16 @@ class Preset(OverAll):
 
 
 class Presets:
-    def __init__(self, table: type[PresetOfOwner] | type[Preset]) -> None:
+    def __init__(self, table: type[PresetOfOwner] | type[Preset], engine: Engine) -> None:
         self._table = table
         self._unique = ["name"] if table is Preset else ["owner", "name"]
-        self._engine = create_engine(
-            "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
-        )
-        table.metadata.create_all(self._engine)
+        self._engine = engine
+
+    @classmethod
+    @contextmanager
+    def kept_in(cls, table: type[PresetOfOwner] | type[Preset]) -> Iterator[Presets]:
+        with engine_in_memory(table.metadata) as engine:
+            yield cls(table, engine)
 
     async def save(self, owner: str, name: str, value: str) -> None:
         query = insert(self._table).values(owner=owner, name=name, value=value)
@@ -103,11 +109,14 @@ class NoSuchFolder(LookupError):
 
 
 class Documents:
-    def __init__(self) -> None:
-        self._engine = create_engine(
-            "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
-        )
-        Base.metadata.create_all(self._engine)
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    @contextmanager
+    def kept(cls) -> Iterator[Documents]:
+        with engine_in_memory(Base.metadata) as engine:
+            yield cls(engine)
 
     def check_parent(self, session: Session, owner: str, folder: int) -> None:
         if session.scalar(select(Folder.id).where(Folder.id == folder, Folder.owner == owner)) is None:
@@ -253,9 +262,11 @@ class ContactUser(Surface[Contacts]):
 
 EXHIBITS = {
     "upsert_by_global_key": Exhibit(
-        surface=PresetUser, leaky=lambda: Presets(Preset), safe=lambda: Presets(PresetOfOwner)
+        surface=PresetUser, leaky=lambda: Presets.kept_in(Preset), safe=lambda: Presets.kept_in(PresetOfOwner)
     ),
-    "foreign_parent_accepted": Exhibit(surface=DocumentUser, leaky=DocumentsWithAnyParent, safe=Documents),
+    "foreign_parent_accepted": Exhibit(
+        surface=DocumentUser, leaky=DocumentsWithAnyParent.kept, safe=Documents.kept
+    ),
     "path_without_user": Exhibit(surface=Uploader, leaky=UploadsByFileName, safe=Uploads),
     "import_overwrites_by_id": Exhibit(surface=ContactUser, leaky=ContactsByIdAlone, safe=Contacts),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets as random_tokens
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import httpx
@@ -185,6 +186,9 @@ class OneClient:
     def of(self, user: str) -> httpx.AsyncClient:
         return self._http
 
+    async def close(self) -> None:
+        await self._http.aclose()
+
 
 class ClientOfEach:
     def __init__(self, app: FastAPI) -> None:
@@ -194,12 +198,25 @@ class ClientOfEach:
     def of(self, user: str) -> httpx.AsyncClient:
         return self._clients.setdefault(user, client_of(self._app))
 
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+
 
 class Bot:
     """Acts at the shop for its users."""
 
     def __init__(self, clients: Callable[[FastAPI], OneClient | ClientOfEach]) -> None:
         self._clients = clients(shop_app())
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, clients: Callable[[FastAPI], OneClient | ClientOfEach]) -> AsyncIterator[Bot]:
+        bot = cls(clients)
+        try:
+            yield bot
+        finally:
+            await bot._clients.close()
 
     async def buy(self, user: str, text: str) -> None:
         (await self._clients.of(user).post("/basket", json={"text": text})).raise_for_status()
@@ -230,5 +247,7 @@ EXHIBITS = {
         leaky=lambda: sessions_app(varies_on_cookie=False),
         safe=lambda: sessions_app(varies_on_cookie=True),
     ),
-    "one_cookie_jar": Exhibit(surface=BotUser, leaky=lambda: Bot(OneClient), safe=lambda: Bot(ClientOfEach)),
+    "one_cookie_jar": Exhibit(
+        surface=BotUser, leaky=lambda: Bot.open(OneClient), safe=lambda: Bot.open(ClientOfEach)
+    ),
 }

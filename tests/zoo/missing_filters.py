@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
-from sqlalchemy import StaticPool, create_engine, delete, select, update
+from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from pytest_ssot_isolation.generation.strategies import keys, observed, other_user, secrets
 from pytest_ssot_isolation.surfaces.base import operation
 
 from .exhibits import Exhibit
+from .sqlite import engine_in_memory
 from .web import CurrentUser, WebUser
 
 
@@ -106,9 +108,7 @@ def seen(note: Note) -> dict[str, Any]:
     return {"id": note.id, "title": note.title, "body": note.body}
 
 
-def notes_app(notes_of: type[Notes]) -> FastAPI:
-    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
-    Base.metadata.create_all(engine)
+def notes_app(notes_of: type[Notes], engine: Engine) -> FastAPI:
     app = FastAPI()
 
     @app.post("/notes", status_code=201)
@@ -182,8 +182,14 @@ class NoteUser(WebUser):
         return await self.http.delete(f"/notes/{note}")
 
 
+@contextmanager
+def serving(notes_of: type[Notes]) -> Iterator[FastAPI]:
+    with engine_in_memory(Base.metadata) as engine:
+        yield notes_app(notes_of, engine)
+
+
 def exhibit(leaky: type[Notes]) -> Exhibit:
-    return Exhibit(surface=NoteUser, leaky=lambda: notes_app(leaky), safe=lambda: notes_app(Notes))
+    return Exhibit(surface=NoteUser, leaky=lambda: serving(leaky), safe=lambda: serving(Notes))
 
 
 EXHIBITS = {

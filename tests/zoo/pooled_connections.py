@@ -118,6 +118,16 @@ class Portal:
             transport = httpx.ASGITransport(app=app)
             self._idle.put_nowait(httpx.AsyncClient(transport=transport, base_url="http://profiles.test"))
 
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator[Portal]:
+        portal = cls()
+        try:
+            yield portal
+        finally:
+            while not portal._idle.empty():
+                await portal._idle.get_nowait().aclose()
+
     def clean(self, client: httpx.AsyncClient) -> None:
         client.headers.pop("x-user", None)
 
@@ -394,7 +404,7 @@ EXHIBITS = {
         leaky=lambda: disposing(ImportsThatLeaveTheTable),
         safe=lambda: disposing(Imports),
     ),
-    "header_left_on_client": Exhibit(surface=PortalUser, leaky=PortalThatKeepsHeaders, safe=Portal),
+    "header_left_on_client": Exhibit(surface=PortalUser, leaky=PortalThatKeepsHeaders.open, safe=Portal.open),
     "set_for_set_local": Exhibit(
         surface=NoteUser,
         leaky=by_engine(NotesThatSet),

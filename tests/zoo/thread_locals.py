@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import StaticPool, String, create_engine, select
+from sqlalchemy import String, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from pytest_ssot_isolation.generation.strategies import secrets
 from pytest_ssot_isolation.surfaces.base import Surface, operation
 
 from .exhibits import Exhibit
+from .sqlite import engine_in_memory
 
 # -- a session object per thread, under an executor ---------------------------------------------------------
 
@@ -154,10 +155,14 @@ async def audit() -> None:
 class Tasks:
     """A unit of work for each request: add, have it audited, commit; or roll back when it is refused."""
 
-    def __init__(self, registry: Callable[[sessionmaker[Session]], Any]) -> None:
-        engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
-        Base.metadata.create_all(engine)
-        self._session = registry(sessionmaker(engine, expire_on_commit=False))
+    def __init__(self, sessions: Any) -> None:
+        self._session = sessions
+
+    @classmethod
+    @contextmanager
+    def kept(cls, registry: Callable[[sessionmaker[Session]], Any]) -> Iterator[Tasks]:
+        with engine_in_memory(Base.metadata) as engine:
+            yield cls(registry(sessionmaker(engine, expire_on_commit=False)))
 
     async def add(self, owner: str, text: str) -> None:
         session = self._session()
@@ -273,8 +278,8 @@ EXHIBITS = {
     "thread_local_across_coroutines": Exhibit(surface=Diarist, leaky=JournalWithThreadLocal, safe=Journal),
     "thread_scoped_session": Exhibit(
         surface=TaskUser,
-        leaky=lambda: Tasks(scoped_session),
-        safe=lambda: Tasks(lambda maker: maker),
+        leaky=lambda: Tasks.kept(scoped_session),
+        safe=lambda: Tasks.kept(lambda maker: maker),
     ),
     "left_in_worker_thread": Exhibit(
         surface=LetterWriter, leaky=running(LettersThatStaySigned), safe=running(Letters)
