@@ -19,6 +19,7 @@ from pytest_ssot_isolation.engine.clock import VirtualClock
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
 from pytest_ssot_isolation.engine.outside import Outside, WatchedSocket, WatchedTransport
 from pytest_ssot_isolation.engine.waits import Kind
+from pytest_ssot_isolation.engine.watches import Watches
 from pytest_ssot_isolation.errors import Busy, Deadlock, Stuck
 from pytest_ssot_isolation.model.context import CURRENT, UserExecutionContext
 from pytest_ssot_isolation.model.schedule import APP, CLOCK, Position
@@ -87,6 +88,8 @@ class Gate:
         self._sleeps: weakref.WeakKeyDictionary[asyncio.Future[Any], tuple[float, asyncio.TimerHandle]]
         self._sleeps = weakref.WeakKeyDictionary()
         self._held: list[WatchedTransport] = []
+        self._readers = Watches(super().add_reader, super().remove_reader)  # type: ignore[misc]
+        self._writers = Watches(super().add_writer, super().remove_writer)  # type: ignore[misc]
         super().__init__(*args, **options)
 
     # -- time: virtual for what a gated step asks for, real for all else -----------------------------
@@ -145,6 +148,7 @@ class Gate:
             handle = asyncio.Handle(callback, args, self, context)  # type: ignore[arg-type]
             if not lane.steps:
                 lane.since = turns.tick
+                turns.woken = lane
             lane.steps.append(handle)
             if lane.user == APP and (self._serving or not self._in_step):
                 lane.serves = lane.served = True
@@ -252,12 +256,30 @@ class Gate:
             else:
                 transport.read_on()
 
-    def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> Any:
+    def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
         """As the loop's own; what a step watches is the connection in use."""
+        self._watch(self._readers, fd, callback, args)
+
+    def remove_reader(self, fd: Any) -> bool:
+        """As the loop's own."""
+        return self._readers.remove(fd)
+
+    def add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+        """As ``add_reader``."""
+        self._watch(self._writers, fd, callback, args)
+
+    def remove_writer(self, fd: Any) -> bool:
+        """As the loop's own."""
+        return self._writers.remove(fd)
+
+    def _watch(
+        self, watches: Watches, fd: Any, callback: Callable[..., object], args: tuple[Any, ...]
+    ) -> None:
         self.outside.has_sockets = True
-        if self._in_step and self._turns is not None:
-            self._turns.sent_over = WatchedSocket(fd)
-        return super().add_reader(fd, callback, *args)  # type: ignore[misc]
+        turns = self._turns if self._in_step else None
+        if turns is not None:
+            turns.sent_over = WatchedSocket(fd)
+        watches.add(turns, fd, callback, args)
 
     async def create_connection(self, *args: Any, **options: Any) -> Any:
         """As the loop's own."""
@@ -316,6 +338,8 @@ class Gate:
         self._disarm()
         self.draining = self._sent = None
         self._let_in(None)
+        self._readers.went_on(None)
+        self._writers.went_on(None)
         if turns is None:
             return
         if self._collects:
@@ -514,6 +538,9 @@ class Gate:
         finally:
             self._in_step = self._serving = False
             self._busy_since = 0.0
+        if self.outside.has_sockets:
+            self._readers.went_on(lane)
+            self._writers.went_on(lane)
         if self.busy:
             reason, self.busy = self.busy, ""
             turns.stop(Busy(reason, (lane.user,)))

@@ -110,6 +110,7 @@ class Turns:
         self.lanes: dict[asyncio.Task[object], Lane] = {}
         self.flying: set[tuple[int, int]] = set()
         self.sent_over: Connection | None = None
+        self.woken: Lane | None = None
         self.can_go_on = False
         self.tick = 0
         self.current: Lane | None = None

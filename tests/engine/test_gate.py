@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import re
+import socket
 import socketserver
 import threading
 import time
@@ -705,3 +706,48 @@ def test_whether_steps_share_a_tick_is_asked_once_at_each_place_whatever_a_serve
             history = stage.host.run(once(port, walk))
             assert history.trouble is None
             assert Counter(asked).most_common(1)[0][1] == 1
+
+
+def test_a_socket_that_woke_a_user_is_left_alone_until_that_user_goes_on(stage: Any) -> None:
+    woken: list[str] = []
+
+    async def readable(connection: socket.socket) -> None:
+        ready = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            woken.append("alice")
+            ready.set()
+
+        loop.add_reader(connection, wake)
+        await ready.wait()
+        assert loop.remove_reader(connection)
+        assert not loop.remove_reader(connection)
+
+    async def once(fast: int, slow: int) -> Any:
+        reader, writer = await asyncio.open_connection("127.0.0.1", slow)
+
+        async def alice() -> bytes:
+            connection.sendall(b"hello\n")
+            await readable(connection)
+            await readable(connection)  # Still there: nobody has read it.
+            return connection.recv(6)
+
+        async def bob() -> bytes:
+            writer.write(b"hello\n")
+            return await reader.readline()
+
+        with socket.create_connection(("127.0.0.1", fast)) as connection:
+            connection.setblocking(False)
+            try:
+                return await stage.make(
+                    [alice, bob], schedule=Schedule(anchors=(Anchor((0, 0, 1), 1),))
+                ).perform()
+            finally:
+                writer.close()
+
+    with echo() as fast, echo(after=0.02) as slow:
+        history = stage.host.run(once(fast, slow))
+
+    assert [o.seen for o in history.observations if o.channel == "result"] == [b"hello\n"] * 2
+    assert woken == ["alice"] * 2
