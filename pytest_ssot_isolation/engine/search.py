@@ -444,7 +444,8 @@ class Hunt:
                 self._strangers.append(seen)
             elif not self._is_over():
                 await self._report(seen)
-        self._has_to_end()
+        if not self.starts.has_ended:
+            self._has_to_end()
         return True
 
     def _faults(self, script: Script, seed: str) -> list[Fault]:

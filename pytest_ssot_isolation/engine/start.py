@@ -47,6 +47,8 @@ class Starts:
         self._within = within
         self._kept: tuple[AsyncExitStack, Any] | None = None
         self._has_end = bool(within)
+        self.has_ended = False
+        """Whether a world was ever left as it should be: then another that was not may be the application's mistake."""
         self.unended: SurfaceError | None = None
         """The first failure to leave a world: whoever has found nothing raises it."""
 
@@ -159,6 +161,8 @@ class Starts:
                 "To fix this, mend what its context manager does when it is left.",
                 error,
             )
+            return
+        self.has_ended = True
 
     def _not_ended(self, text: str, error: BaseException | None = None) -> None:
         if self.unended is None:

@@ -215,3 +215,38 @@ def test_a_history_without_a_switch_is_not_traded_for_a_shorter_one_with_one() -
 
     assert [call.id for call in small.script.program.calls] == [0, 1, 2]
     assert not any(candidate.schedule.anchors for candidate in tried)
+
+
+class Shaky(Fragile):
+    """Keeps its users apart; only what several of them did at one title stands in the way of its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.apart: dict[tuple[str, str], str] = {}
+
+
+class Apart(Surface[Shaky]):
+    @operation(title=keys(), body=secrets())
+    async def write(self, title: str, body: str) -> None:
+        await asyncio.sleep(0)
+        self.world.is_broken |= any(t == title and who != self.user.user_id for who, t in self.world.apart)
+        self.world.apart[self.user.user_id, title] = body
+
+    @operation(title=keys())
+    async def read(self, title: str) -> str:
+        return self.world.apart.get((self.user.user_id, title), "")
+
+
+def test_a_world_that_only_sometimes_cannot_end_is_an_error_once_the_hunt_is_over(check: Check) -> None:
+    programs: list[int] = []
+
+    with pytest.raises(SurfaceError, match="the pool is in use"):
+        check(
+            Apart,
+            world=lambda: Shaky().running(),
+            examples=12,
+            seed=1,
+            progress=lambda done, found: programs.append(done),
+        )
+
+    assert len(programs) > 5
