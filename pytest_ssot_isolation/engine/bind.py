@@ -72,32 +72,31 @@ class Binder:
         for name, form in call.arguments:
             spec = operation.arguments[name]
             value: object
-            match form:
-                case Key(index):
-                    value = self.cast.keys[index % len(self.cast.keys)]
-                case Value(index):
-                    pool = self.script.pools[call.operation, name]
-                    value = pool[index % len(pool)]
-                case Person(user):
-                    value = self.cast.contexts[user].user_id
-                case Secret(slot):
-                    if not isinstance(spec, Secrets):  # pragma: no cover - programs are made from the specs
-                        raise LeftOut
-                    canary = self.mint.mint(
-                        self.script.serial + call.user, slot, spec.kind, **dict(spec.shape)
-                    )
-                    canaries.append((name, canary))
-                    value = canary.value
-                case Result(owner, made_by, wanted):
-                    references.append((name, owner))
+            # By type: a match asks each class for its fields anew, at every call.
+            if type(form) is Key:
+                value = self.cast.keys[form.index % len(self.cast.keys)]
+            elif type(form) is Value:
+                pool = self.script.pools[call.operation, name]
+                value = pool[form.index % len(pool)]
+            elif type(form) is Secret:
+                if not isinstance(spec, Secrets):  # pragma: no cover - programs are made from the specs
+                    raise LeftOut
+                serial = self.script.serial + call.user
+                canary = self.mint.mint(serial, form.slot, spec.kind, **dict(spec.shape))
+                canaries.append((name, canary))
+                value = canary.value
+            elif type(form) is Person:
+                value = self.cast.contexts[form.user].user_id
+            elif type(form) is Result:
+                references.append((name, form.owner))
+                if form.owner in self._acting:
                     path = spec.path if isinstance(spec, Observed) else None
-                    if owner in self._acting:
-                        value = self._result(owner, made_by, wanted, path)
-                    elif (call.id, name) in self.stand_ins:
-                        value = never_returned(self.stand_ins[call.id, name])
-                        substituted.add(name)
-                    else:
-                        raise LeftOut
+                    value = self._result(form.owner, form.operation, form.call, path)
+                elif (call.id, name) in self.stand_ins:
+                    value = never_returned(self.stand_ins[call.id, name])
+                    substituted.add(name)
+                else:
+                    raise LeftOut
             values.append((name, value))
         forms = dict(call.arguments) if canaries else {}
         for name, canary in canaries:

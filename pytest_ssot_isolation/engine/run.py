@@ -176,6 +176,8 @@ class Run:
         self._pace = pace or {}
         self._zero: float | None = None
         self._moments: dict[int, float] = {}
+        # Kept, since to ask for the running loop is a system call in some versions of Python.
+        self._loop: Any = None
 
     async def perform(self) -> History:
         """Sign everybody in, make the calls, sign everybody out.
@@ -193,6 +195,7 @@ class Run:
     async def _perform(self) -> History:
         self.terms.watch.begin(self.tape.now if self.terms.leftovers else None)
         loop: Any = asyncio.get_running_loop()
+        self._loop = loop
         loop.looks_into_threads = self.terms.watch.in_thread
         before = Baseline([self.world]) if self.terms.in_common else None
         with self._logs():
@@ -228,7 +231,7 @@ class Run:
 
     async def _sign_in(self) -> None:
         acting = set(self.script.program.users)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._threads = OwnThreads(contextvars.copy_context())
         opening = []
         for index, context in enumerate(self.cast.contexts):
@@ -276,20 +279,18 @@ class Run:
             self.tape.add(index, -1, "open", "result", Outcome.OK, as_seen(seen), tick, tick)
 
     async def _sign_out(self) -> None:
-        loop = asyncio.get_running_loop()
         for index, opened in self._sessions.items():
             if opened.closes_by_itself:
                 continue
-            note = await loop.create_task(opened.close(), context=self._contexts[index])
+            note = await self._loop.create_task(opened.close(), context=self._contexts[index])
             if note:
                 self.notes.append(note)
 
     # -- calls ---------------------------------------------------------------------------------------
 
     async def _make_calls(self) -> None:
-        gate: Gate = asyncio.get_running_loop()  # type: ignore[assignment]
-        loop = asyncio.get_running_loop()
-        finished = loop.create_future()
+        gate: Gate = self._loop
+        finished = self._loop.create_future()
 
         def finish() -> None:
             if not finished.done():
@@ -317,7 +318,7 @@ class Run:
                 finish()
 
         self._at_rest = rest
-        self.turns.main = asyncio.current_task()
+        self.turns.main = asyncio.current_task(self._loop)
         self.turns.when_stopped = finish
         if self.faults.ordered_faults():
             self.turns.before_step = self._before_step
@@ -342,7 +343,7 @@ class Run:
         call = queue.popleft()
         self.turns.begin_call(call.user, call.id)
         context = self._contexts[call.user].copy()
-        task = asyncio.get_running_loop().create_task(self._call(call), context=context)
+        task = self._loop.create_task(self._call(call), context=context)
         self._tasks[task] = (call, self.turns.lanes[task])
         task.add_done_callback(self._ended)
 
@@ -401,7 +402,14 @@ class Run:
     async def _call(self, call: Call) -> None:
         opened = self._sessions[call.user]
         operation = opened.operations[call.operation]
-        await self._keep_pace(call)
+        now: float = self._loop.time()
+        if self._zero is None:
+            self._zero = now
+        early = self._pace.get(call.id, 0.0) - (now - self._zero) if self._pace else 0.0
+        if early > 0:
+            await asyncio.sleep(early)
+            now = self._loop.time()
+        self._moments[call.id] = now - self._zero
         began = self.tape.turn()
         if operation.needs is not None and not operation.needs(opened.surface):
             self.skipped.add(call.id)
@@ -425,15 +433,6 @@ class Run:
         if outcome is Outcome.OK:
             self.binder.keep(call, seen)
 
-    async def _keep_pace(self, call: Call) -> None:
-        loop = asyncio.get_running_loop()
-        if self._zero is None:
-            self._zero = loop.time()
-        early = self._pace.get(call.id, 0.0) - (loop.time() - self._zero)
-        if early > 0:
-            await asyncio.sleep(early)
-        self._moments[call.id] = loop.time() - self._zero
-
     async def _answer(
         self, call: Call, operation: Operation, surface: Surface[Any], arguments: dict[str, Any]
     ) -> tuple[Outcome, object]:
@@ -442,7 +441,7 @@ class Run:
             scope = self.faults.scope(call.id)
             if not operation.is_async:
                 # The default executor of the loop; its threads count as the outside world.
-                value = await asyncio.get_running_loop().run_in_executor(
+                value = await self._loop.run_in_executor(
                     None, self._threads.run, contextvars.copy_context(), method, arguments
                 )
                 if asyncio.iscoroutine(value):

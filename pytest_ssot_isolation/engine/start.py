@@ -74,7 +74,8 @@ class Starts:
             await self._own_reset(world)
             yield world
             return
-        before = asyncio.all_tasks()
+        loop = asyncio.get_running_loop()
+        before = asyncio.all_tasks(loop)
         stack = AsyncExitStack()
         try:
             world = await self._start(stack)
@@ -82,7 +83,7 @@ class Starts:
             yield world
         finally:
             await self._leave(stack)
-            await end_tasks(asyncio.all_tasks() - before)
+            await end_tasks(asyncio.all_tasks(loop) - before)
 
     async def end(self) -> None:
         """Leave a world that was kept for the whole check."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pytest_ssot_isolation.model.arguments import Drawn, Keys, Observed, OtherUser, Secrets
@@ -180,22 +181,28 @@ def draw(
         # The first two are the plain one and, where there is such a pair of users, the one that joins them.
         few, favourite = list(range(min(keys, 2))), 0.0
     draft = _Draft(random, operations, few, pool_size, acting, favourite)
-    back = {user: _read_back_of(operations[user], telling) for user in acting}
+    # Users of one surface share its operations: what is read off them is read once.
+    of_surface = {id(operations[user]): operations[user] for user in acting}
+    back_of = {key: _read_back_of(ops, telling) for key, ops in of_surface.items()}
+    planting_of = {key: [op for op in ops.values() if op.plants] for key, ops in of_surface.items()}
+    choice_of = {
+        key: (own := list(ops.values()), list(accumulate(_weights(own, telling))))
+        for key, ops in of_surface.items()
+    }
+    back = {user: back_of[id(operations[user])] for user in acting}
     reading = min(int(length * BACK), 3 * len(acting)) if any(back.values()) else 0
     main = max(1, length - reading)
     if random.random() < PLANTING_FIRST:
         # Everybody has something at one place: a read by the wrong user has something to show.
         for user in random.sample(acting, min(len(acting), main // 2)):
-            planting = [op for op in operations[user].values() if op.plants]
-            if planting:
+            if planting := planting_of[id(operations[user])]:
                 (first,) = random.choices(planting, _weights(planting))
                 draft.add_with_needs(user, first, key=few[0])
-    own = {user: list(operations[user].values()) for user in acting}
-    weights = {user: _weights(own[user], telling) for user in acting}
     # Large casts: those who act in one program are few, or nobody would meet anybody.
     while len(draft.calls) < main:
         user = random.choice(acting)
-        if not draft.add_with_needs(user, random.choices(own[user], weights[user])[0]):
+        own, shares = choice_of[id(operations[user])]
+        if not draft.add_with_needs(user, random.choices(own, cum_weights=shares)[0]):
             break
     # A read-back beside the others' last calls meets what they hold for a moment; after them, what they left.
     stage = random.randrange(2)

@@ -56,6 +56,8 @@ def judge(history: History, scan: Scan) -> Judgement:
     weak: dict[tuple[int, int], list[tuple[Observation, Sighting]]] = {}
     for observation in history.observations:
         sightings = scan(observation.seen)
+        if not sightings:
+            continue
         # A narrow value may belong to several users: where the viewer may see one of them, it is that one's.
         own = {
             s.path for s in sightings if s.weak and _may_see(history, observation.user, owners.get(s.user))
