@@ -96,6 +96,53 @@ class RandomWalk:
         )
 
 
+class Laggard:
+    """Lets the application's own tasks be slow: users go first, and time may pass while such a task could go on.
+
+    Beside others a worker that users share has their jobs to do as well. Alone it has time for the one user, and
+    only where it is slow does that user see a job of it as others made it: still in the queue.
+
+    Args:
+        seed: Fixes all choices.
+    """
+
+    def __init__(self, seed: int | str) -> None:
+        self._random = random.Random(seed)
+        self._anchors: list[Anchor] = []
+        self._picks: list[Pick] = []
+
+    def choose(self, at: Position, users: Sequence[int]) -> int:
+        """The natural one of the users; without any, the application or the clock."""
+        ready = [user for user in users if user not in (APP, CLOCK)]
+        chosen = ready[0] if ready else self._random.choice(users)
+        if chosen != users[0]:
+            self._anchors.append(Anchor(at, chosen))
+        return chosen
+
+    def picks(self, at: Position, user: int, lanes: Sequence[int]) -> int:
+        """Any of the application's tasks; a user's own in their order."""
+        place = self._random.randrange(len(lanes)) if user == APP else 0
+        if place:
+            self._picks.append(Pick(at, place))
+        return place
+
+    def leaves_in_flight(self, at: Position) -> bool:
+        """Never: alone there is less in flight."""
+        return False
+
+    def goes_together(self, at: Position) -> bool:
+        """Never."""
+        return False
+
+    def hides(self, at: Position) -> frozenset[tuple[int, int]] | None:
+        """Not known beforehand."""
+        return None
+
+    def made(self) -> Schedule:
+        """The choices so far."""
+        return Schedule(anchors=tuple(self._anchors), picks=tuple(self._picks))
+
+
 class Recorded:
     """Obeys choices that were written down, and is natural everywhere else.
 

@@ -32,6 +32,9 @@ MOST_PLACES = 8
 MORE_SOLOS = 3
 """Runs that must be alike before a difference is told: the toss of a coin comes the same twice."""
 
+SLOW_WALKS = 3
+"""Walks of each kind in which the application's own tasks are slow."""
+
 SETTLED = 2.0**-16
 """Virtual seconds in which whatever waits for no time comes to its end."""
 
@@ -42,6 +45,11 @@ PACES: tuple[Pace, ...] = (
         Pace(share=share, lag=lag, walk=f"pace {share} {lag}")
         for share in (1.0, 0.0, 0.5, 0.1, 0.02, 1.25)
         for lag in (0.0, SETTLED)
+    ),
+    *(
+        Pace(share=share, walk=f"slow {share} {number}", is_slow=True)
+        for number in range(SLOW_WALKS)
+        for share in (1.0, 0.0)
     ),
 )
 """Ways of the observer alone to take as much time as beside the others, or less where others were in the way."""

@@ -29,11 +29,13 @@ class Pace:
         share: Of the virtual time that had passed before them beside the others.
         lag: Virtual seconds to wait longer.
         walk: Seed of a walk among their own tasks and the application's; None for the order beside the others.
+        is_slow: Whether the walk lets the application's own tasks wait while they could go on.
     """
 
     share: float = 1.0
     lag: float = 0.0
     walk: str | None = None
+    is_slow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

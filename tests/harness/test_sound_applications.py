@@ -64,6 +64,25 @@ class Jobs:
         raise TimeoutError(number)
 
 
+class JobsOfTwoWorkers(Jobs):
+    """The same with a queue: what is before a user's job in it may be somebody else's."""
+
+    async def __aenter__(self) -> JobsOfTwoWorkers:
+        self.queue: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self.tasks.update(asyncio.create_task(self._serve()) for _ in range(2))
+        return self
+
+    async def submit(self, user: str, payload: str) -> str:
+        number = uuid.uuid4().hex
+        job = self.jobs[number] = {"owner": user, "payload": payload, "status": "queued", "result": ""}
+        await self.queue.put(job)
+        return number
+
+    async def _serve(self) -> None:
+        while True:
+            await self._work(await self.queue.get())
+
+
 class Customer(Surface[Jobs]):
     @operation(payload=secrets())
     async def submit(self, payload: str) -> str:
@@ -76,6 +95,10 @@ class Customer(Surface[Jobs]):
     @operation(job=observed("submit"))
     async def status(self, job: str) -> str:
         return self.world.job_of(self.user.user_id, job)["status"]
+
+
+class CustomerWithPatience(Customer):
+    shared = ("status:*",)  # Others may be before one's job in the queue, and that is meant.
 
 
 class Limited(Exception):
@@ -179,12 +202,20 @@ class Chatter(Surface[defaultdict[str, list[str]]]):
     ("surface", "world", "examples"),
     [
         (Customer, Jobs, 150),
+        (CustomerWithPatience, JobsOfTwoWorkers, 150),
         (Writer, Notes, 200),
         (Writer, ByTheWallClock, 200),
         (Writer, OneConnection, 40),
         (Chatter, lambda: defaultdict(list), 150),
     ],
-    ids=["jobs in the background", "rate limit", "rate limit by the wall clock", "one connection", "noise"],
+    ids=[
+        "jobs in the background",
+        "jobs of two workers",
+        "rate limit",
+        "rate limit by the wall clock",
+        "one connection",
+        "noise",
+    ],
 )
 def test_a_correct_application_is_no_leak(
     check: Check, surface: Any, world: Any, examples: int, faults: Any
@@ -193,6 +224,20 @@ def test_a_correct_application_is_no_leak(
 
     assert [f.explanation for f in report.findings if f.severity == "leak"] == []
     assert report.verdict is Verdict.CLEAN
+
+
+def test_the_load_on_shared_workers_is_to_be_declared_or_fixed(check: Check) -> None:
+    report = check(Customer, world=JobsOfTwoWorkers, oracles=EVERY_ORACLE, examples=150, seed=3)
+
+    told = [f.explanation for f in report.findings if f.severity == "leak"]
+    assert all(
+        text.endswith(
+            ". Where users share workers, how far a job is hangs on the load of others: "
+            'if that is meant, declare it (shared = ("status:*",)), else fix it'
+        )
+        for text in told
+    )
+    assert len(told) == 1
 
 
 def test_what_is_spent_on_findings_in_all_is_bounded_and_told(
