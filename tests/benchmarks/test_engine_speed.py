@@ -15,6 +15,7 @@ import pytest
 
 from pytest_ssot_isolation import Surface, keys, operation, secrets
 from pytest_ssot_isolation.engine import attempts
+from pytest_ssot_isolation.engine.ask import ORACLES
 from pytest_ssot_isolation.engine.choosers import RandomWalk
 from pytest_ssot_isolation.engine.heap import set_aside
 from pytest_ssot_isolation.engine.host import Host
@@ -136,6 +137,30 @@ def test_programs_a_second_in_memory(
             f"\n{calls} calls ({statistics.mean(made):.0f} in the mean): {1 / took:.0f} programs a second of "
             f"processor time; bare gate {1 / alone:.0f}; steps {steps[0]} and {steps[1]}; "
             f"ratio {statistics.median(b / a for a, b in rates):.2f} (bar 0.6)"
+        )
+
+
+def test_what_all_oracles_cost_beside_the_canary_oracle_alone(
+    isolation: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moments: dict[int, float] = {}
+    ratios: list[float] = []
+
+    def progress(examples: int, _findings: int) -> None:
+        moments[examples] = time.process_time()
+
+    for seed in range(ROUNDS):
+        took = []
+        for oracles in (list(ORACLES), ["canary"]):
+            isolation.check(
+                Notes, world=App, oracles=oracles, seed=seed, examples=WARM + EXAMPLES, progress=progress
+            )
+            took.append(moments[WARM + EXAMPLES] - moments[WARM])
+        ratios.append(took[0] / took[1])
+    with capsys.disabled():
+        print(
+            f"\nall oracles: {statistics.median(ratios):.2f} times the canary oracle alone "
+            f"({min(ratios):.2f} to {max(ratios):.2f}; bar 2)"
         )
 
 
