@@ -456,7 +456,7 @@ class Isolation:
         ask = replace(self._ask(asked), together=True)
         if self._settings.profile == "default":
             ask = replace(ask, most_examples=TOGETHER[0], seconds=min(ask.seconds, TOGETHER[1]))
-        store = Store(self._folder(), self._test_id)
+        store = Store(self._folder(), self._test_id, plain_test=True)
         hunt = self._hunt(ask, asked, None, _silent, store.keep, store.known((surface,)))
         replay = asked.replay or self._settings.replay
         if replay is not None:

@@ -120,4 +120,6 @@ def _prepared(item: pytest.Function, test: Any) -> tuple[Any, str, dict[str, Any
         said["reset"] = lambda world: reset(
             **{name: item.funcargs[name] for name in inspect.signature(reset).parameters}
         )
-    return test, item.name, arguments, said
+    # A test that was written for a replay wraps the one that found the leak, and is recorded under its name.
+    name = item.name.replace(item.originalname, test.__name__, 1)
+    return test, name, arguments, said

@@ -130,7 +130,7 @@ def _place(plain: Sequence[int]) -> tuple[int, int, int]:
     return (user, call, step)
 
 
-_OF_THE_FILE = frozenset({"test", "digest", "told", "together", "trace"})
+_OF_THE_FILE = frozenset({"test", "digest", "told", "plain_test", "trace"})
 
 
 def packed(plain: Mapping[str, Any]) -> str:

@@ -28,12 +28,12 @@ class Store:
     Args:
         folder: Where all are kept; None keeps none.
         test: Id of the test; recordings of other tests are left alone.
-        together: Whether it is an ordinary test that several users run.
+        plain_test: Whether it is an ordinary test that several users run.
     """
 
-    def __init__(self, folder: Path | None, test: str, *, together: bool = False) -> None:
+    def __init__(self, folder: Path | None, test: str, *, plain_test: bool = False) -> None:
         self._folder = folder
-        self._together = together
+        self._plain_test = plain_test
         self._name = hashlib.sha256(test.encode()).hexdigest()[:10]
         self._test = test
 
@@ -49,8 +49,8 @@ class Store:
             "told": list(told),
             **recording.to_plain(),
         }
-        if self._together:
-            document["together"] = True
+        if self._plain_test:
+            document["plain_test"] = True
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(f".{os.getpid()}.tmp")

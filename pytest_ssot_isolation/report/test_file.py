@@ -15,21 +15,25 @@ _TEMPLATE = '''"""{title}
 Found by {test}. Run with the same choices again, it draws nothing.
 """
 
+import functools
+import inspect
+
+import pytest
+
 from {module} import *  # noqa: F403 - the fixtures of the test that found it
 from {module} import {original} as original
 
-import functools
-
-import pytest
+# Its fixtures are wanted here, and none of its tests.
+for name, each in list(globals().items()):
+    is_plain = inspect.isfunction(each) and not hasattr(each, "_pytestfixturefunction")
+    if name.startswith("test") and is_plain or name.startswith("Test") and inspect.isclass(each):
+        del globals()[name]
 
 
 @pytest.mark.{marker}(replay={text!r})
 @functools.wraps(original)
 {declaration} {name}(*args, **kwargs):
     return {call}original(*args, **kwargs)
-
-
-del {original}  # noqa: F821 - pytest would collect it here as well
 '''
 
 
@@ -60,7 +64,7 @@ def render(document: Mapping[str, Any], text: str) -> str:
         )
     finding = [str(part) for part in document.get("finding", ())]
     told = [str(line) for line in document.get("told", ())]
-    together = bool(document.get("together"))
+    together = bool(document.get("plain_test"))
     return _TEMPLATE.format(
         title=f"A leak found by the {finding[0]} oracle." if finding else "A recorded example.",
         story="".join(f"    {line}\n" for line in told) or "    (its history was not kept)\n",

@@ -9,6 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from pytest_ssot_isolation import Surface, operation
+from pytest_ssot_isolation.engine.record import Recording, parse, restore
+from pytest_ssot_isolation.engine.reduce import Example
+from pytest_ssot_isolation.engine.script import Script
+from pytest_ssot_isolation.generation.casts import CastPlan
+from pytest_ssot_isolation.model.program import Call, Program
+from pytest_ssot_isolation.model.schedule import Schedule
+
 LEAKY = """
     import asyncio
     import pytest
@@ -38,6 +46,12 @@ LEAKY = """
     def test_isolated(isolation):
         isolation.check(Notes, world=Service, examples=60, oracles=["canary"], stop_at_first=True)
 """
+
+
+class Actor(Surface[None]):
+    @operation
+    async def act(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -130,6 +144,65 @@ def test_the_command_writes_a_test_that_reproduces_the_leak_without_drawing(
     again = leaky.runpytest_subprocess("test_leak.py")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["LEAK*test_leak_*canary: *"])
+
+
+BESIDE_OTHERS = """
+    import asyncio
+    import pytest
+
+    CURRENT = {}
+
+    @pytest.fixture
+    def test_data():
+        return CURRENT
+
+    class TestOther:
+        def test_too(self):
+            pass
+
+    def test_other():
+        pass
+
+    @pytest.mark.concurrency(users=2)
+    async def test_current(user_context, test_data):
+        test_data["user"] = user_context.user_id
+        await asyncio.sleep(0)
+        assert test_data["user"] == user_context.user_id
+"""
+
+
+def test_a_plain_test_becomes_a_written_one_too_without_the_others_of_its_module(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(test_marked=BESIDE_OTHERS)
+    pytester.makeini("[pytest]\naddopts = -p ssot_isolation\n")
+    pytester.runpytest_subprocess("--ssot-seed=3").assert_outcomes(passed=2, failed=1)
+    (file,) = kept(pytester)
+    written = pytester.path / "test_leak.py"
+    command = ("-m", "pytest_ssot_isolation", "replay", str(file), "--write-test", str(written))
+    assert pytester.run(sys.executable, *command).ret == 0
+
+    again = pytester.runpytest_subprocess("test_leak.py")
+
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["*run as recorded*"])
+
+
+def test_the_line_keeps_where_steps_shared_a_tick() -> None:
+    schedule = Schedule(together=((0, 0, 1), (1, 1, 2)), in_flight=((0, 0, 1),))
+    script = Script(
+        number=0,
+        program=Program(calls=(Call(0, 0, "act"), Call(1, 1, "act"))),
+        surfaces=(Actor, Actor),
+        plan=CastPlan(ids="plain", count=2),
+        serial=1,
+    )
+    recording = Recording(example=Example(script, schedule), seed=1, trace=((0, 0), (1, 0)))
+
+    again = restore(parse(recording.to_text()), (Actor,))
+
+    assert again.example.schedule == schedule
+    assert again.ran_alike(recording.trace)
 
 
 def test_a_text_that_is_cut_says_what_to_copy(leaky: pytest.Pytester) -> None:
