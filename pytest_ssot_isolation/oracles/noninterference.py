@@ -100,6 +100,27 @@ def compare(
     Returns:
         The differences in the order of the observer's calls, and the fields that were taken for ids.
     """
+    found, renamed = _compared(full, solo, observer, declared, opaque, masked, pick_ids, by_call=False)
+    if found:
+        # Names count what was seen before. Where a field that is not compared held a new value in one run alone,
+        # all later names are shifted: such a difference is gone when each call's new values are counted apart.
+        apart, _ = _compared(full, solo, observer, declared, opaque, masked, pick_ids, by_call=True)
+        same = {(d.call, d.channel, d.path) for d in apart}
+        found = [d for d in found if (d.call, d.channel, d.path) in same]
+    return found, renamed
+
+
+def _compared(
+    full: View,
+    solo: View,
+    observer: int,
+    declared: Declarations,
+    opaque: frozenset[Place],
+    masked: frozenset[Place],
+    pick_ids: bool,
+    *,
+    by_call: bool,
+) -> tuple[list[Difference], set[Place]]:
     both = set(full.history.bound) & set(solo.history.bound)
     seen = []
     renamed: set[Place] = set()
@@ -124,6 +145,7 @@ def compare(
         rows = []
         for call, operation, channel, answer in answers_of(view.history, observer, both.__contains__):
             outcome, form = answer["outcome"], answer["seen"]  # type: ignore[index]
+            namer.within = call if by_call else None
             rows.append((call, operation, channel, outcome, namer.form(operation, form)))
         seen.append(rows)
         renamed |= namer.renamed

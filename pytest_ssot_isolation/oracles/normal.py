@@ -78,13 +78,19 @@ def matches(place: Place, patterns: Iterable[str]) -> bool:
 
 @dataclass(slots=True)
 class Namer:
-    """Renames values in the order in which they are first seen."""
+    """Renames values in the order in which they are first seen: in all that a user sees, or within each call.
+
+    Attributes:
+        within: The call whose answer is renamed, where its new values are counted apart; None to count them all.
+    """
 
     known: Mapping[str, str]
     declared: Declarations
     opaque: frozenset[Place] = frozenset()
     masked: frozenset[Place] = frozenset()
     pick_ids: bool = False
+    within: int | None = None
+    counts: dict[int, int] = field(default_factory=dict)
     names: dict[tuple[str, object], str] = field(default_factory=dict)
     numbers: dict[str, str] = field(default_factory=dict)
     renamed: set[Place] = field(default_factory=set)
@@ -133,7 +139,15 @@ class Namer:
     def _name(self, kind: str, value: object) -> str:
         if isinstance(value, Mapping | list):
             value = json.dumps(value, default=repr, sort_keys=True)
-        name = self.names.setdefault((kind, value), f"<{kind} {len(self.names)}>")
+        name = self.names.get((kind, value))
+        if name is None:
+            if self.within is None:
+                name = f"<{kind} {len(self.names)}>"
+            else:
+                count = self.counts.get(self.within, 0)
+                self.counts[self.within] = count + 1
+                name = f"<{kind} {count} of {self.within}>"
+            self.names[kind, value] = name
         if isinstance(value, int | str) and not isinstance(value, bool):
             self.numbers.setdefault(str(value), name)
         return name

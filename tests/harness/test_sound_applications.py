@@ -16,7 +16,9 @@ import pytest
 
 from pytest_ssot_isolation import Surface, observed, operation, secrets
 from pytest_ssot_isolation.engine import findings
-from pytest_ssot_isolation.model.verdict import Verdict
+from pytest_ssot_isolation.model.history import History
+from pytest_ssot_isolation.model.schedule import APP
+from pytest_ssot_isolation.model.verdict import Finding, Verdict
 from tests.harness.conftest import Check
 
 EVERY_ORACLE = ("canary", "noninterference", "integrity", "availability", "residue", "aliasing")
@@ -226,18 +228,18 @@ def test_a_correct_application_is_no_leak(
     assert report.verdict is Verdict.CLEAN
 
 
-def test_the_load_on_shared_workers_is_to_be_declared_or_fixed(check: Check) -> None:
-    report = check(Customer, world=JobsOfTwoWorkers, oracles=EVERY_ORACLE, examples=150, seed=3)
+def test_what_workers_did_is_to_be_declared_or_fixed() -> None:
+    finding = Finding(oracle="noninterference", operation="status", explanation="bob sees queued")
 
-    told = [f.explanation for f in report.findings if f.severity == "leak"]
-    assert all(
-        text.endswith(
-            ". Where users share workers, how far a job is hangs on the load of others: "
-            'if that is meant, declare it (shared = ("status:*",)), else fix it'
-        )
-        for text in told
+    assert findings._perhaps_load(finding).explanation == (
+        "bob sees queued. Where users share workers, how far a job is hangs on the load of others: "
+        'if that is meant, declare it (shared = ("status:*",)), else fix it'
     )
-    assert len(told) == 1
+
+
+@pytest.mark.parametrize(("path", "has"), [(((0, 1, 1), (APP, 1, 2)), True), (((0, 1, 1),), False)])
+def test_workers_are_tasks_that_belong_to_no_user(path: Any, has: bool) -> None:
+    assert findings._has_workers(History(principals=(), path=path)) is has
 
 
 def test_what_is_spent_on_findings_in_all_is_bounded_and_told(

@@ -57,6 +57,19 @@ def test_a_field_that_is_there_only_beside_others_differs() -> None:
     assert paths(view({"a": 1, "warning": "busy"}), view({"a": 1})) == ["warning"]
 
 
+def test_what_an_earlier_answer_lacks_alone_shifts_no_later_name() -> None:
+    full = view({"id": str(uuid.uuid4())}, {"request": str(uuid.uuid4())})
+    solo = view({"error": "taken"}, {"request": str(uuid.uuid4())})
+
+    assert paths(full, solo) == ["id", "error"]
+
+
+def test_a_known_id_in_place_of_a_new_one_differs() -> None:
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+
+    assert paths(view({"id": first}, {"id": second}), view({"id": first}, {"id": first})) == ["id"]
+
+
 def test_ids_and_letters_of_the_run_are_names() -> None:
     full = view({"owner": "abcde-bob", "key": "k:abcde", "url": "/u/abcde-bob/x"}, nonce="abcde")
     solo = view({"owner": "zyxwv-bob", "key": "k:zyxwv", "url": "/u/zyxwv-bob/x"}, nonce="zyxwv")
