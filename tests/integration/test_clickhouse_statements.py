@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_ssot_isolation.errors import ProtectionRefused
+from pytest_ssot_isolation.errors import DatabaseUnusable, ProtectionRefused
 from pytest_ssot_isolation.provisioning import clickhouse
 from pytest_ssot_isolation.provisioning.base import Wanted
 from pytest_ssot_isolation.provisioning.clickhouse import ClickhouseServer
@@ -151,6 +151,26 @@ def test_a_tenants_login_is_made_once_and_dropped_with_the_database() -> None:
     assert len(made) == 2
     assert made == dropped
     assert [address.user for address in recorder.opened] == [made[0], made[0], made[1]]
+
+
+def test_a_login_that_is_refused_is_told_and_becomes_a_setting_only_where_there_are_no_users() -> None:
+    class Refusing(Recorder):
+        refuses = "SETTINGS log_comment"
+
+        def execute(self, statement: str, database: str | None = None) -> None:
+            super().execute(statement, database)
+            if statement.startswith("CREATE USER") and self.refuses in statement:
+                raise DatabaseUnusable("Setting log_comment should not be changed")
+
+    recorder = Refusing()
+    database = ClickhouseServer(recorder).new_database()
+    with pytest.raises(DatabaseUnusable, match="should not be changed"):
+        recorder.connect_as(database.name, "A")
+    assert not recorder.opened
+
+    recorder.refuses = ""  # And so each login whatsoever.
+    recorder.connect_as(database.name, "A")
+    assert [address.user for address in recorder.opened] == ["owner"]
 
 
 def test_databases_of_dead_runs_are_swept_after_a_day_and_no_others() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pytest_ssot_isolation.errors import DatabaseUnusable, ServerFailed
 from pytest_ssot_isolation.provisioning.base import Wanted
 from pytest_ssot_isolation.provisioning.clickhouse.address import Address
+from pytest_ssot_isolation.provisioning.clickhouse.capabilities import is_there
 from pytest_ssot_isolation.provisioning.clickhouse.database import ClickhouseServer
 from pytest_ssot_isolation.provisioning.clickhouse.policies import Protections
 from pytest_ssot_isolation.provisioning.clickhouse.sql import belongs_to_tenant, identifier, literal
@@ -210,6 +211,8 @@ class HttpBackend:
                     f"SETTINGS log_comment = {literal(tenant)} CONST"
                 )
             except DatabaseUnusable:
+                if is_there("users", self):
+                    raise  # Not for want of users: a tenant in a setting would be weaker, and nobody would know.
                 return None
             self._users[database, tenant] = user
             self.execute(
