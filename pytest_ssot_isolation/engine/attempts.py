@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_ssot_isolation.engine.choosers import Laggard, Projected, RandomWalk, Recorded
+from pytest_ssot_isolation.engine.choosers import Following, Laggard, Projected, RandomWalk, Recorded
 from pytest_ssot_isolation.engine.faults import Faults
 from pytest_ssot_isolation.engine.run import Run, Terms
 from pytest_ssot_isolation.engine.script import Nonces, Pace, Script
@@ -78,6 +78,13 @@ class Attempts:
         """
         chooser = Recorded(schedule, strict=strict)
         return await self.perform(script, chooser, schedule.faults, sites=strict)
+
+    async def following(
+        self, script: Script, schedule: Schedule, path: Sequence[tuple[int, int, int]]
+    ) -> View | None:
+        """Run what is left of a script in the order of steps that it had with the calls that were dropped."""
+        chooser = Following(path, frozenset(call.id for call in script.program.calls), schedule)
+        return await self.perform(script, chooser, schedule.faults)
 
     async def without(self, script: Script, full: History, *, pace: Pace | None = None) -> View | None:
         """Run what is left of a script, in the order that it had beside the others.

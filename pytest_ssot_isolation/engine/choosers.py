@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_ssot_isolation.model.schedule import APP, CLOCK, Anchor, Pick, Position, Schedule
 
@@ -272,3 +273,47 @@ class Projected:
     def hides(self, at: Position) -> frozenset[tuple[int, int]] | None:
         """Not known beforehand."""
         return None
+
+
+class Following(Projected):
+    """As ``Projected``, where a reduction drops calls; what it chose is written down.
+
+    Args:
+        path: Of the run with all calls.
+        calls: Ids of the calls that are left.
+        schedule: Of that run; says at which places steps shared a tick or requests stayed in flight.
+    """
+
+    def __init__(
+        self, path: Sequence[tuple[int, int, int]], calls: frozenset[int], schedule: Schedule
+    ) -> None:
+        super().__init__(path, calls)
+        self._recorded = Recorded(schedule)
+        self._anchors: list[Anchor] = []
+        self._picks: list[Pick] = []
+
+    def choose(self, at: Position, users: Sequence[int]) -> int:
+        """As ``Projected``."""
+        chosen = super().choose(at, users)
+        if chosen != users[0]:
+            self._anchors.append(Anchor(at, chosen))
+        return chosen
+
+    def picks(self, at: Position, user: int, lanes: Sequence[int]) -> int:
+        """As ``Projected``."""
+        place = super().picks(at, user, lanes)
+        if place:
+            self._picks.append(Pick(at, place))
+        return place
+
+    def leaves_in_flight(self, at: Position) -> bool:
+        """Where it did so in the record."""
+        return self._recorded.leaves_in_flight(at)
+
+    def goes_together(self, at: Position) -> bool:
+        """Where it did so in the record."""
+        return self._recorded.goes_together(at)
+
+    def made(self) -> Schedule:
+        """The choices so far."""
+        return replace(self._recorded.made(), anchors=tuple(self._anchors), picks=tuple(self._picks))

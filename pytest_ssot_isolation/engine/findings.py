@@ -150,19 +150,22 @@ class Teller:
         """Tell of an assertion of the author's own, with the history made small; the last error comes too."""
         last = unmet
 
-        async def fails(candidate: Example, *, strict: bool = False) -> Example | None:
+        async def fails(candidate: Example, follows: bool, *, strict: bool = False) -> Example | None:
             nonlocal last
             try:
-                await self._attempts.again(candidate.script, candidate.schedule, strict=strict)
+                if follows:
+                    await self._attempts.following(candidate.script, candidate.schedule, candidate.path)
+                else:
+                    await self._attempts.again(candidate.script, candidate.schedule, strict=strict)
             except Expectation as other:
                 if other.place == unmet.place:
                     last = other
-                    return candidate
+                    return Example(candidate.script, other.history.schedule, other.history.path)
             return None
 
         reducer = Reducer(fails, seconds=self._seconds)
         small = await reducer.reduce(example, shown=unmet.call) if reduce else example
-        same = sum([await fails(small, strict=True) is not None for _ in range(REPLAYS)])
+        same = sum([await fails(small, False, strict=True) is not None for _ in range(REPLAYS)])
         history = last.history
         text = str(last.error).strip().partition("\n")[0] or "assert"
         bound = history.bound[last.call]
@@ -208,9 +211,9 @@ class Teller:
         smallest = seen
         victim = seen.example.script.member(seen.finding.victim_index or 0)
 
-        async def test(candidate: Example) -> Example | None:
+        async def test(candidate: Example, follows: bool) -> Example | None:
             nonlocal smallest
-            again = await self._again(candidate, seen.finding, victim)
+            again = await self._again(candidate, seen.finding, victim, follows=follows)
             if again is None:
                 return None
             if again.example.size <= smallest.example.size:
@@ -225,11 +228,21 @@ class Teller:
         return smallest, reducer.runs
 
     async def _again(
-        self, example: Example, finding: Finding, victim: int, *, strict: bool = False, confirm: bool = False
+        self,
+        example: Example,
+        finding: Finding,
+        victim: int,
+        *,
+        strict: bool = False,
+        confirm: bool = False,
+        follows: bool = False,
     ) -> Seen | None:
         """Run an example once more; None unless the same finding comes: reduction never slides to another bug."""
         try:
-            view = await self._attempts.again(example.script, example.schedule, strict=strict)
+            if follows:
+                view = await self._attempts.following(example.script, example.schedule, example.path)
+            else:
+                view = await self._attempts.again(example.script, example.schedule, strict=strict)
         except Expectation:
             return None
         if view is None:
@@ -245,7 +258,8 @@ class Teller:
             )
         for other in found:
             if other.key == finding.key and (other.victim_index is None) == (finding.victim_index is None):
-                return Seen(Example(example.script, view.history.schedule), other, view.history)
+                made = Example(example.script, view.history.schedule, view.history.path)
+                return Seen(made, other, view.history)
         return None
 
     def _in_words(self, seen: Seen, shrunk: str) -> Finding:

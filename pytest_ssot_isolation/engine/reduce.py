@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations, permutations, product
 from typing import TypeAlias, TypeVar
 
@@ -41,10 +41,17 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A script and the schedule under which it was run."""
+    """A script and the schedule under which it was run.
+
+    Attributes:
+        script: What was done.
+        schedule: The choices.
+        path: For each step of that run its user, that user's call, and the number of the user's task.
+    """
 
     script: Script
     schedule: Schedule
+    path: tuple[tuple[int, int, int], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def size(self) -> tuple[int, int, int, int]:
@@ -55,8 +62,9 @@ class Example:
         return (len(self.script.program.calls), users, choices, len(chosen.faults))
 
 
-Test: TypeAlias = Callable[[Example], Awaitable[Example | None]]
-"""Runs an example; gives it back as it was made when the same finding came, else None."""
+Test: TypeAlias = Callable[[Example, bool], Awaitable[Example | None]]
+"""Runs an example, under its schedule or, where that is asked for, in the order of its path as far as that is left;
+gives it back as it was made when the same finding came, else None."""
 
 
 class Reducer:
@@ -70,7 +78,7 @@ class Reducer:
     """
 
     def __init__(
-        self, test: Test, *, seconds: float = 8.0, most_runs: int = 3000, patience: float = MOST_PATIENCE
+        self, test: Test, *, seconds: float = 8.0, most_runs: int = 12_000, patience: float = MOST_PATIENCE
     ) -> None:
         self._test = test
         self._began = time.monotonic()
@@ -124,15 +132,27 @@ class Reducer:
         return await self._search_below(example, frozenset({shown, *evidence}))
 
     async def _try(self, now: Example, candidate: Example) -> Example | None:
+        made = await self._run(now, candidate, follows=False)
+        if made is None and now.schedule.anchors and candidate.path and candidate.size[0] < now.size[0]:
+            # A switch was lost with the call it stood in: the order of what is left can be had without it.
+            made = await self._run(now, candidate, follows=True)
+        return made
+
+    async def _run(self, now: Example, candidate: Example, *, follows: bool) -> Example | None:
         if self.is_out_of_time or not candidate.script.program.calls:
             return None
-        key = (candidate.script.program, candidate.schedule, candidate.script.plan)
+        key = (
+            candidate.script.program,
+            candidate.schedule,
+            candidate.script.plan,
+            candidate.path if follows else None,
+        )
         if self._seen.get(key):
             return None
         self._seen[key] = True
         self._left -= 1
         self.runs += 1
-        made = await self._test(candidate)
+        made = await self._test(candidate, follows)
         return made if made is not None and made.size <= now.size else None
 
     async def _in_natural_order(self, example: Example) -> Example:
@@ -151,7 +171,9 @@ class Reducer:
     async def _drop_calls(self, example: Example) -> Example:
         def without(current: Example, calls: tuple[Call, ...]) -> Example:
             program = replace(current.script.program, calls=calls)
-            return Example(current.script.doing(program), _living(current.schedule, calls))
+            return replace(
+                current, script=current.script.doing(program), schedule=_living(current.schedule, calls)
+            )
 
         return await self._shorten(example, lambda e: e.script.program.calls, without)
 
@@ -190,9 +212,10 @@ class Reducer:
             calls = tuple(c for c in example.script.program.calls if c not in pair)
             if len(calls) + 2 != len(example.script.program.calls):
                 continue  # one of them went with an earlier pair
-            candidate = Example(
-                example.script.doing(replace(example.script.program, calls=calls)),
-                _living(example.schedule, calls),
+            candidate = replace(
+                example,
+                script=example.script.doing(replace(example.script.program, calls=calls)),
+                schedule=_living(example.schedule, calls),
             )
             example = await self._try(example, candidate) or example
         return example
@@ -365,7 +388,9 @@ def _with_what_it_refers_to(wanted: set[int], by_id: dict[int, Call]) -> set[int
 def _tidied(example: Example, calls: tuple[Call, ...]) -> Example:
     """The example with these calls only, and without the users who are not in them."""
     program = replace(example.script.program, calls=calls)
-    smaller = Example(example.script.doing(program), _living(example.schedule, calls))
+    smaller = replace(
+        example, script=example.script.doing(program), schedule=_living(example.schedule, calls)
+    )
     return _only_users(smaller, frozenset(call.user for call in calls))
 
 
@@ -450,7 +475,13 @@ def _with_members(example: Example, members: Sequence[int]) -> Example:
             sequential=example.script.program.sequential,
         ),
     )
-    return Example(script, _living(_rescheduled(example.schedule, number), script.program.calls))
+    path = tuple(
+        (user if user < 0 else number[user], call, task)
+        for user, call, task in example.path
+        if user < 0 or user in number
+    )
+    schedule = _living(_rescheduled(example.schedule, number), script.program.calls)
+    return Example(script, schedule, path)
 
 
 def _renumbered(call: Call, number: dict[int, int]) -> Call:

@@ -416,7 +416,7 @@ class Hunt:
         except Expectation as unmet:
             made = chooser.made() if isinstance(chooser, RandomWalk) else example.schedule
             done = replace(made, faults=tuple(struck))
-            await self._unmet(Example(script, done), unmet)
+            await self._unmet(Example(script, done, unmet.history.path), unmet)
             return True
         if view is None:
             return False
@@ -426,7 +426,7 @@ class Hunt:
         self._progress(self.tally.examples, len(self.findings))
         judged = self.bench.judge(history)
         self.tally.controls += len(judged.controls)
-        ran = Example(script, history.schedule)
+        ran = Example(script, history.schedule, history.path)
         self._remember(ran)
         findings = list(judged.findings)
         if history.trouble is not None:

@@ -206,7 +206,7 @@ def test_a_history_without_a_switch_is_not_traded_for_a_shorter_one_with_one() -
     )
     tried: list[Example] = []
 
-    async def shows(candidate: Example) -> Example | None:
+    async def shows(candidate: Example, _follows: bool) -> Example | None:
         tried.append(candidate)
         ids = {call.id for call in candidate.script.program.calls}
         return candidate if {0, 1, 2} <= ids or candidate.schedule.anchors else None

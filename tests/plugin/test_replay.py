@@ -72,12 +72,12 @@ def canary_file(pytester: pytest.Pytester) -> Path:
 
 
 def test_the_line_that_the_report_prints_shows_the_leak_again(leaky: pytest.Pytester) -> None:
-    first = leaky.runpytest_inprocess("--ssot-seed=3")
+    first = leaky.runpytest_subprocess("--ssot-seed=3")
     first.assert_outcomes(failed=1)
     command = re.search(r"pytest (test_notes\.py::test_isolated) (--ssot-replay=\S+)", first.stdout.str())
     assert command is not None
 
-    again = leaky.runpytest_inprocess(*command.groups())
+    again = leaky.runpytest_subprocess(*command.groups())
 
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*LEAK*"])
@@ -86,7 +86,7 @@ def test_the_line_that_the_report_prints_shows_the_leak_again(leaky: pytest.Pyte
 def test_a_new_process_with_another_hash_seed_takes_the_same_steps(
     leaky: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leaky.runpytest_inprocess("--ssot-seed=3").assert_outcomes(failed=1)
+    leaky.runpytest_subprocess("--ssot-seed=3").assert_outcomes(failed=1)
     file = canary_file(leaky)
 
     for seed in ("1", "2"):
@@ -99,7 +99,7 @@ def test_a_new_process_with_another_hash_seed_takes_the_same_steps(
 def test_a_mended_application_passes_the_replay_or_says_that_it_takes_other_steps(
     leaky: pytest.Pytester,
 ) -> None:
-    leaky.runpytest_inprocess("--ssot-seed=3").assert_outcomes(failed=1)
+    leaky.runpytest_subprocess("--ssot-seed=3").assert_outcomes(failed=1)
     file = canary_file(leaky)
     leaky.makepyfile(
         test_notes=LEAKY.replace("self.notes.get((self.current, title))", "self.notes.get((user, title))")
@@ -111,9 +111,9 @@ def test_a_mended_application_passes_the_replay_or_says_that_it_takes_other_step
 
 
 def test_what_failed_is_run_first_next_time(leaky: pytest.Pytester) -> None:
-    leaky.runpytest_inprocess("--ssot-seed=3").assert_outcomes(failed=1)
+    leaky.runpytest_subprocess("--ssot-seed=3").assert_outcomes(failed=1)
 
-    again = leaky.runpytest_inprocess("--ssot-seed=4", "--ssot-report=again.json", "-k", "isolated")
+    again = leaky.runpytest_subprocess("--ssot-seed=4", "--ssot-report=again.json", "-k", "isolated")
 
     again.assert_outcomes(failed=1)
     (report,) = json.loads((leaky.path / "again.json").read_text())["reports"]
@@ -124,7 +124,7 @@ def test_what_failed_is_run_first_next_time(leaky: pytest.Pytester) -> None:
 def test_the_command_writes_a_test_that_reproduces_the_leak_without_drawing(
     leaky: pytest.Pytester,
 ) -> None:
-    leaky.runpytest_inprocess("--ssot-seed=3").assert_outcomes(failed=1)
+    leaky.runpytest_subprocess("--ssot-seed=3").assert_outcomes(failed=1)
     written = leaky.path / "test_leak.py"
 
     result = leaky.run(
@@ -206,7 +206,7 @@ def test_the_line_keeps_where_steps_shared_a_tick() -> None:
 
 
 def test_a_text_that_is_cut_says_what_to_copy(leaky: pytest.Pytester) -> None:
-    result = leaky.runpytest_inprocess("--ssot-replay=v1.eJyrVkrOz0tVsq")
+    result = leaky.runpytest_subprocess("--ssot-replay=v1.eJyrVkrOz0tVsq")
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
@@ -215,11 +215,11 @@ def test_a_text_that_is_cut_says_what_to_copy(leaky: pytest.Pytester) -> None:
 
 
 def test_a_recording_of_another_surface_is_refused(leaky: pytest.Pytester) -> None:
-    leaky.runpytest_inprocess("--ssot-seed=3").assert_outcomes(failed=1)
+    leaky.runpytest_subprocess("--ssot-seed=3").assert_outcomes(failed=1)
     file = canary_file(leaky)
     leaky.makepyfile(test_notes=LEAKY.replace("Notes", "Papers"))
 
-    again = leaky.runpytest_inprocess("test_notes.py", f"--ssot-replay={file}")
+    again = leaky.runpytest_subprocess("test_notes.py", f"--ssot-replay={file}")
 
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*was recorded with the surface Notes, and the check has Papers*"])
