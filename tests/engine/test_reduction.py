@@ -12,9 +12,8 @@ from pytest_ssot_isolation.engine.script import Script
 from pytest_ssot_isolation.generation.casts import CastPlan
 from pytest_ssot_isolation.model.program import Call, Program
 from pytest_ssot_isolation.model.schedule import Anchor, Schedule
-
-from ..benchmarks import planted_races
-from ..benchmarks.test_finding import hunt
+from tests.benchmarks import planted_races
+from tests.benchmarks.test_finding import hunt
 
 
 class Actor(Surface[None]):
