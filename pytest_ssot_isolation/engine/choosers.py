@@ -97,7 +97,23 @@ class RandomWalk:
         )
 
 
-class Laggard:
+class Settling:
+    """Waits for each reply, and gives each step a tick of its own: runs without some users have less in flight."""
+
+    def leaves_in_flight(self, at: Position) -> bool:
+        """Never."""
+        return False
+
+    def goes_together(self, at: Position) -> bool:
+        """Never."""
+        return False
+
+    def hides(self, at: Position) -> frozenset[tuple[int, int]] | None:
+        """Not known beforehand."""
+        return None
+
+
+class Laggard(Settling):
     """Lets the application's own tasks be slow: users go first, and time may pass while such a task could go on.
 
     Beside others a worker that users share has their jobs to do as well. Alone it has time for the one user, and
@@ -126,18 +142,6 @@ class Laggard:
         if place:
             self._picks.append(Pick(at, place))
         return place
-
-    def leaves_in_flight(self, at: Position) -> bool:
-        """Never: alone there is less in flight."""
-        return False
-
-    def goes_together(self, at: Position) -> bool:
-        """Never."""
-        return False
-
-    def hides(self, at: Position) -> frozenset[tuple[int, int]] | None:
-        """Not known beforehand."""
-        return None
 
     def made(self) -> Schedule:
         """The choices so far."""
@@ -212,7 +216,7 @@ class Recorded:
         )
 
 
-class Projected:
+class Projected(Settling):
     """Lets those who are left go on in the order in which they went on beside the others.
 
     Where a run without some users keeps more than one, what they do to each other must come in the same
@@ -261,18 +265,6 @@ class Projected:
             self._left.remove(step)
         elif (alike := next((each for each in self._left if each[:2] == step[:2]), None)) is not None:
             self._left.remove(alike)
-
-    def leaves_in_flight(self, at: Position) -> bool:
-        """Never: alone there is less in flight."""
-        return False
-
-    def goes_together(self, at: Position) -> bool:
-        """Never."""
-        return False
-
-    def hides(self, at: Position) -> frozenset[tuple[int, int]] | None:
-        """Not known beforehand."""
-        return None
 
 
 class Following(Projected):
