@@ -68,23 +68,27 @@ class Attempts:
                     self._tally.refused[family] = None
                 return None
 
-    async def again(self, script: Script, schedule: Schedule, *, strict: bool = False) -> View | None:
+    async def again(
+        self,
+        script: Script,
+        schedule: Schedule,
+        *,
+        strict: bool = False,
+        order: Sequence[tuple[int, int, int]] = (),
+    ) -> View | None:
         """Run a script under a schedule that was written down.
 
         Args:
             script: The script.
             schedule: Its choices and faults.
             strict: Whether it is the recorded run itself.
+            order: The steps of a run with more calls, whose order those that are left keep; empty for the anchors
+                and picks of the schedule.
         """
-        chooser = Recorded(schedule, strict=strict)
+        chooser: Chooser = Recorded(schedule, strict=strict)
+        if order:
+            chooser = Following(order, frozenset(call.id for call in script.program.calls), schedule)
         return await self.perform(script, chooser, schedule.faults, sites=strict)
-
-    async def following(
-        self, script: Script, schedule: Schedule, path: Sequence[tuple[int, int, int]]
-    ) -> View | None:
-        """Run what is left of a script in the order of steps that it had with the calls that were dropped."""
-        chooser = Following(path, frozenset(call.id for call in script.program.calls), schedule)
-        return await self.perform(script, chooser, schedule.faults)
 
     async def without(self, script: Script, full: History, *, pace: Pace | None = None) -> View | None:
         """Run what is left of a script, in the order that it had beside the others.

@@ -153,10 +153,8 @@ class Teller:
         async def fails(candidate: Example, follows: bool, *, strict: bool = False) -> Example | None:
             nonlocal last
             try:
-                if follows:
-                    await self._attempts.following(candidate.script, candidate.schedule, candidate.path)
-                else:
-                    await self._attempts.again(candidate.script, candidate.schedule, strict=strict)
+                order = candidate.path if follows else ()
+                await self._attempts.again(candidate.script, candidate.schedule, strict=strict, order=order)
             except Expectation as other:
                 if other.place == unmet.place:
                     last = other
@@ -239,10 +237,8 @@ class Teller:
     ) -> Seen | None:
         """Run an example once more; None unless the same finding comes: reduction never slides to another bug."""
         try:
-            if follows:
-                view = await self._attempts.following(example.script, example.schedule, example.path)
-            else:
-                view = await self._attempts.again(example.script, example.schedule, strict=strict)
+            order = example.path if follows else ()
+            view = await self._attempts.again(example.script, example.schedule, strict=strict, order=order)
         except Expectation:
             return None
         if view is None:
