@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pytest_ssot_isolation.model.mutants import Mutants
 
 NEVER_CALLED = "it was never called"
-SEVERITIES = {"hint": 1, "low": 2, "leak": 3}
 
 UNEQUAL = (
     "inconclusive for {}: two runs had no equal start. Give world=, a factory that makes the application anew, or "
@@ -37,10 +36,9 @@ def conclude(
         replayed: Whether one recorded example was run instead of a hunt.
     """
     tally = hunt.tally
-    failing = [f for f in hunt.findings if not f.accepted and SEVERITIES[f.severity] >= ask.fail_on]
     never = [] if replayed else list(_never_succeeded(hunt, ask))
     reasons = [] if replayed else list(_reasons(hunt, ask, never))
-    if failing:
+    if any(map(ask.fails_by, hunt.findings)):
         verdict = Verdict.LEAK
     elif reasons:
         verdict = Verdict.INCONCLUSIVE
@@ -65,9 +63,7 @@ def conclude(
 
 
 def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(
-        sorted(findings, key=lambda f: (bool(f.accepted), -SEVERITIES[f.severity], len(f.calls) or 99))
-    )
+    return tuple(sorted(findings, key=lambda f: (bool(f.accepted), -f.weight, len(f.calls) or 99)))
 
 
 def _never_succeeded(hunt: Hunt, ask: Ask) -> Iterable[tuple[str, str]]:
@@ -134,7 +130,7 @@ def weakened_verdict(hunt: Hunt, clean: Hunt, ask: Ask) -> tuple[str, str]:
     """
     told = {finding.key for finding in clean.findings}
     for finding in hunt.findings:
-        if not finding.accepted and SEVERITIES[finding.severity] >= ask.fail_on and finding.key not in told:
+        if ask.fails_by(finding) and finding.key not in told:
             return f"{finding.oracle} in {finding.operation}" if finding.operation else finding.oracle, ""
     known = {name for name, _ in _never_succeeded(clean, ask)}
     for name, error in _never_succeeded(hunt, ask):

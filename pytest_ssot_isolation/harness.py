@@ -18,7 +18,7 @@ from pytest_ssot_isolation.errors import InconclusiveCheck, LeakFound, SurfaceEr
 from pytest_ssot_isolation.extensions import Extensions
 from pytest_ssot_isolation.known_findings import KnownFindings
 from pytest_ssot_isolation.model.report import Report
-from pytest_ssot_isolation.model.verdict import Verdict
+from pytest_ssot_isolation.model.verdict import Severity, Verdict
 from pytest_ssot_isolation.parameters import BUDGETS, Parameters, read
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Isolation:
             boundary: ``"user"`` (default) or ``"tenant"``.
             tenants: How many tenants, or their ids.
             world_scope: ``"example"`` (default), or ``"check"`` for one world for all runs.
-            stop_at_first: End at the first finding.
+            stop_at_first: End at the first finding that fails the check.
             mutate: Guards to weaken one at a time, once the check is clean, to learn whether it would notice:
                 ``"drop_where"``, ``"set_local"``, ``"force_rls"``, ``"cache_key"``, ``"contextvar_reset"``, or
                 ``"all"``. Half of the budget is theirs.
@@ -318,7 +318,6 @@ class Isolation:
         )  # fmt: skip
 
     def _ask(self, asked: Parameters) -> Ask:
-        from pytest_ssot_isolation.conclude import SEVERITIES
         from pytest_ssot_isolation.engine.ask import Ask
 
         most, seconds = BUDGETS[self._settings.profile]
@@ -334,7 +333,7 @@ class Isolation:
             surfaces=asked.surfaces, operations=asked.operations, users=asked.users, calls=asked.calls,
             examples=asked.examples, most_examples=most, seconds=seconds, oracles=asked.oracles,
             faults=asked.faults, ids=asked.ids, boundary=asked.boundary, tenants=asked.tenants,
-            stop_at_first=asked.stop_at_first, seed=seed, fail_on=SEVERITIES[self._settings.fail_on],
+            stop_at_first=asked.stop_at_first, seed=seed, fail_on=Severity[self._settings.fail_on.upper()],
         )  # fmt: skip
 
     def _folder(self) -> Path | None:

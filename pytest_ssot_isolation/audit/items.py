@@ -84,7 +84,7 @@ class AuditItem(pytest.Item):
         """Ask, hand over what was found, and fail if something of weight was."""
         started = time.perf_counter()
         findings, figures = self._question.ask()
-        heavy = [one for one in findings if Severity[one.severity.upper()] >= self._fail_on]
+        heavy = [one for one in findings if one.weight >= self._fail_on]
         light = [one for one in findings if one not in heavy]
         # Each figure goes with the test's own report, as a property: into JUnit's file, and into the proof.
         self.user_properties += figures.items()

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_ssot_isolation.model.verdict import Severity
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_ssot_isolation.model.program import Operation
+    from pytest_ssot_isolation.model.verdict import Finding
     from pytest_ssot_isolation.surfaces.base import Surface
 
 ORACLES = ("canary", "noninterference", "integrity", "availability", "residue", "aliasing")
@@ -38,9 +41,9 @@ class Ask:
         ids: Kind of ids, or a strategy.
         boundary: ``"user"`` or ``"tenant"``.
         tenants: How many tenants, or which.
-        stop_at_first: End at the first finding.
+        stop_at_first: End at the first finding that fails the check.
         seed: Fixes everything that is drawn.
-        fail_on: The least severity that fails: 1 hint, 2 low, 3 leak.
+        fail_on: The least severity that fails.
         together: Every user makes one call, all at the same time: an ordinary test of several users.
         only_whether: Findings are neither made small nor replayed: it is asked only whether there is one.
     """
@@ -59,7 +62,7 @@ class Ask:
     tenants: int | tuple[str, ...] | None = None
     stop_at_first: bool = False
     seed: int = 0
-    fail_on: int = 3
+    fail_on: Severity = Severity.LEAK
     together: bool = False
     only_whether: bool = False
 
@@ -82,6 +85,10 @@ class Ask:
     def plants(self) -> bool:
         """Whether any operation carries a secret."""
         return any(op.plants for ops in self.operations.values() for op in ops.values())
+
+    def fails_by(self, finding: Finding) -> bool:
+        """Whether a finding is enough to fail the check."""
+        return not finding.accepted and finding.weight >= self.fail_on
 
     def dealt(self, users: int) -> tuple[type[Surface[Any]], ...]:
         """The surfaces of so many users, dealt in turn."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_ssot_isolation.engine.orders import orders
 from pytest_ssot_isolation.engine.script import Pace, Script
 from pytest_ssot_isolation.errors import SurfaceError
 from pytest_ssot_isolation.model.history import History, Outcome
-from pytest_ssot_isolation.model.program import Call, Program, Result
+from pytest_ssot_isolation.model.program import Program, Result
 from pytest_ssot_isolation.model.schedule import CLOCK, NATURAL, Schedule
 from pytest_ssot_isolation.model.verdict import Finding, Judgement
 from pytest_ssot_isolation.oracles import canary, in_common, residue
@@ -25,9 +26,6 @@ from pytest_ssot_isolation.oracles.normal import Declarations, Place, is_id_like
 if TYPE_CHECKING:
     from pytest_ssot_isolation.model.scan import Scanner
 
-
-MOST_PLACES = 8
-"""Calls of others that one call is tried before and after."""
 
 MORE_SOLOS = 3
 """Runs that must be alike before a difference is told: the toss of a coin comes the same twice."""
@@ -287,7 +285,7 @@ class Bench:
             return found
         while found:
             looked_at = found[0].call
-            for calls in _orders(alone, full.history, looked_at):
+            for calls in orders(alone.program, full.history, looked_at):
                 serially = alone.doing(Program(calls=calls, sequential=True))
                 made = await self._solo(serially, full.history, runs)
                 if made is not None:
@@ -459,34 +457,6 @@ class Bench:
                 f"of them ends. {trouble.text}",
             )
         ]
-
-
-def _orders(script: Script, history: History, looked_at: int) -> Iterator[tuple[Call, ...]]:
-    """The calls one after another: as they ended and as they began, with one call at each place that it may have."""
-    answers = {o.call: o for o in history.observations if o.channel == "result"}
-    calls = [call for call in script.program.calls if call.id in answers]
-    if looked_at not in answers:
-        return
-    it = answers[looked_at]
-    user = next(call.user for call in calls if call.id == looked_at)
-    told: set[tuple[int, ...]] = set()
-    for moment in ("ended", "began"):
-        ordered = sorted(
-            (call for call in calls if call.id != looked_at),
-            key=lambda call: (call.stage, getattr(answers[call.id], moment)),
-        )
-        (itself,) = (call for call in calls if call.id == looked_at)
-        first = sum(
-            answers[c.id].ended < it.began
-            or (c.user == user and c.stage <= itself.stage and answers[c.id].began < it.began)
-            for c in ordered
-        )
-        last = sum(answers[c.id].began < it.ended for c in ordered)
-        for place in range(first, min(last, first + MOST_PLACES) + 1):
-            order = (*ordered[:place], itself, *ordered[place:])
-            if (ids := tuple(call.id for call in order)) not in told:
-                told.add(ids)
-                yield order
 
 
 def _comes_to_pass(history: History, difference: Difference) -> bool:

@@ -208,9 +208,7 @@ class Hunt:
         await self._meet_strangers()
 
     def _is_over(self) -> bool:
-        if any(not finding.accepted for finding in self.findings) and (
-            self.ask.stop_at_first or self.ask.together
-        ):
+        if (self.ask.stop_at_first or self.ask.together) and any(map(self.ask.fails_by, self.findings)):
             return True
         return len(self.findings) >= MOST_FINDINGS or self.tally.is_hopeless
 

@@ -93,6 +93,11 @@ class Finding:
         return (self.oracle, self.operation, self.channel, self.path)
 
     @property
+    def weight(self) -> Severity:
+        """The severity, as it is compared."""
+        return Severity[self.severity.upper()]
+
+    @property
     def title(self) -> str:
         """Who did what to whom, in a line."""
         return self.explanation.partition("\n")[0]

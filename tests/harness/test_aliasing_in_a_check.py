@@ -44,3 +44,10 @@ def test_an_object_that_two_users_hold_is_a_hint_with_the_way_to_it(check: Any, 
 
 def test_it_is_looked_for_only_where_it_is_asked_for(check: Any) -> None:
     assert check(Writes, world=lambda: Desk(careless=True), examples=5, users=2).findings == ()
+
+
+def test_a_hint_does_not_end_a_hunt_that_ends_at_the_first_finding(check: Any) -> None:
+    options = {"oracles": ("canary", "aliasing"), "examples": 5, "users": 2}
+    report = check(Writes, world=lambda: Desk(careless=True), stop_at_first=True, **options)
+
+    assert [(f.severity, report.examples) for f in report.findings] == [("hint", 5)]
