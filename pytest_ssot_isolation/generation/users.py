@@ -10,12 +10,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_ssot_isolation.model.quick import quick
+
 Tenants = int | Sequence[str] | None
 """How many tenants, or their very ids; None: one for all, but for twins whose boundary moves."""
 
 _MOST_INTEGERS = 1 + 10 + 100 + 1000
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Identity:
     """One user to be.

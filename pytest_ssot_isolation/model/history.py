@@ -30,6 +30,7 @@ class Outcome(Enum):
     SKIPPED = "skipped"
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """Somebody who acts in a run.

@@ -50,6 +50,7 @@ class Operation:
         return any(isinstance(spec, OtherUser) for spec in self.arguments.values())
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Key:
     """The key at this place of the example's pool."""
@@ -57,6 +58,7 @@ class Key:
     index: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Secret:
     """The caller's own canary with this slot."""
@@ -64,6 +66,7 @@ class Secret:
     slot: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Result:
     """What an earlier call returned: by reference, never as a raw value.
@@ -77,6 +80,7 @@ class Result:
     call: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Person:
     """The ``user_id`` of another user."""
@@ -84,6 +88,7 @@ class Person:
     user: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Value:
     """The drawn value at this place of the pool of the operation's argument."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from pytest_ssot_isolation.model.quick import quick
+
 APP = -1
 """The lane of tasks that belong to no user."""
 
@@ -17,6 +19,7 @@ Position: TypeAlias = tuple[int, int, int]
 START: Position = (APP, -1, 0)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Anchor:
     """A choice that was not the natural one.

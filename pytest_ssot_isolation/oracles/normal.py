@@ -48,6 +48,8 @@ _DURATION = re.compile(
 # Where in its own statement PostgreSQL met an error: libpq shows the line of one that was sent as text, and the
 # number of the character for one that a connection had prepared, after so many uses, whosever they were.
 _POINTER = re.compile(r" at character \d+\b|\nLINE \d+: .*(?:\n *\^)?")
+# Nothing in such a text is ever quoted or escaped.
+_SAME_EVERYWHERE = re.compile(r"[A-Za-z0-9_.~-]*")
 _ID_LIKE = re.compile(r"(?:^|[._])(?:id|ids|pk|seq|serial|oid|uid|location)$|(?:Id|ID)$")
 
 
@@ -95,11 +97,6 @@ class Namer:
     numbers: dict[str, str] = field(default_factory=dict)
     renamed: set[Place] = field(default_factory=set)
     _words: re.Pattern[str] | None = None
-
-    def __post_init__(self) -> None:
-        longest_first = sorted(self.known, key=len, reverse=True)
-        if longest_first:
-            self._words = re.compile("|".join(re.escape(word) for word in longest_first))
 
     def form(self, operation: str, seen: object, path: str = "") -> object:
         """The normal form of an answer, or of a part of it."""
@@ -153,14 +150,21 @@ class Namer:
         return name
 
     def _text(self, text: str) -> str:
-        if self._words is not None:
-            text = self._words.sub(lambda found: self.known[found[0]], text)
+        if any(word in text for word in self.known):
+            text = self._known_words().sub(lambda found: self.known[found[0]], text)
         if len(text) >= 8:
             text = _UUID.sub(lambda found: self._name("uuid", found[0].lower()), text)
             text = _ADDRESS.sub("<address>", text)
             text = _DURATION.sub("<duration>", text)
             text = _POINTER.sub("", text)
         return text
+
+    def _known_words(self) -> re.Pattern[str]:
+        # Compiled for the first text that holds one: each run has ids of its own, and most texts hold none.
+        if self._words is None:
+            longest_first = sorted(self.known, key=len, reverse=True)
+            self._words = re.compile("|".join(re.escape(word) for word in longest_first))
+        return self._words
 
 
 def is_id_like(place: Place) -> bool:
@@ -187,13 +191,14 @@ def known_names(history: History, nonce: str) -> dict[str, str]:
 def forms(text: str) -> Iterable[str]:
     """A text as it stands, quoted for URLs, escaped for JSON, HTML and Python, and in either case."""
     yield text
-    yield urllib.parse.quote(text, safe="")
-    yield urllib.parse.quote(text)
-    yield urllib.parse.quote_plus(text)
-    yield json.dumps(text)[1:-1]
-    yield html.escape(text)
-    yield repr(text)[1:-1]
-    yield text.strip()
+    if not _SAME_EVERYWHERE.fullmatch(text):
+        yield urllib.parse.quote(text, safe="")
+        yield urllib.parse.quote(text)
+        yield urllib.parse.quote_plus(text)
+        yield json.dumps(text)[1:-1]
+        yield html.escape(text)
+        yield repr(text)[1:-1]
+        yield text.strip()
     yield text.lower()
     yield text.upper()
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import replace
+from html import escape
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from pytest_ssot_isolation.model.canary import Mint
 from pytest_ssot_isolation.model.history import Bound, History, Observation, Outcome, Planted, Principal
 from pytest_ssot_isolation.oracles.noninterference import Difference, View, compare, finding_of
-from pytest_ssot_isolation.oracles.normal import Declarations, is_moment
+from pytest_ssot_isolation.oracles.normal import Declarations, forms, is_moment
 
 
 def view(
@@ -216,3 +219,19 @@ def test_after_one_run_alone_gave_a_new_thing_an_old_id_nothing_is_compared() ->
 
     assert paths(making(1, 3, then={"left": 2}), making(1, 1, then={"left": 1}), opaque) == []
     assert paths(making(1, 3, then={"left": 2}), making(1, 2, then={"left": 1}), opaque) == ["left"]
+
+
+@pytest.mark.parametrize(
+    "text", ["aB3_x.y-z~", "a:b", "a b", "ü", "a'b", 'a"b', "a<b", "a/b", "a+b", "a\n", "a\\b"]
+)
+def test_an_id_is_known_in_every_way_of_writing_it(text: str) -> None:
+    written = {
+        text,
+        quote(text, safe=""),
+        quote(text),
+        quote_plus(text),
+        json.dumps(text)[1:-1],
+        escape(text),
+    }
+    written |= {repr(text)[1:-1], text.strip(), text.lower(), text.upper()}
+    assert set(forms(text)) == written
