@@ -7,13 +7,13 @@ import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_ssot_isolation.engine import session
 from pytest_ssot_isolation.engine.bind import Binder, LeftOut
-from pytest_ssot_isolation.engine.faults import Faults
+from pytest_ssot_isolation.engine.faults import Faults, Limit
 from pytest_ssot_isolation.engine.hygiene.watch import Watch
 from pytest_ssot_isolation.engine.in_common import held_in_common
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
@@ -421,47 +421,54 @@ class Run:
             return
         self.bound[call.id] = bound
         self.tape.now[call.user] = (call.id, call.operation)
+        arguments = dict(bound.arguments)
         try:
-            outcome, seen = await self._answer(call, operation, opened.surface, dict(bound.arguments))
-        except session.Expectation as unmet:
-            seen = as_seen(unmet.error)
-            self.tape.add(
-                call.user, call.id, call.operation, "result", Outcome.FAILED, seen, began, self.tape.turn()
-            )
-            raise
+            scope = self.faults.scope(call.id)
+            if operation.is_async and scope is None:
+                # Awaited here: a coroutine in between would be gone through at every step of the call.
+                value = await getattr(opened.surface, operation.name)(**arguments)
+            else:
+                value = await self._apart(operation, opened.surface, arguments, scope)
+            seen = as_seen(value)
+            outcome = Outcome.OK if succeeded(seen) else Outcome.FAILED
+        except BaseException as error:
+            try:
+                outcome = self._failed(call, opened.surface, error)
+            except session.Expectation:
+                self.tape.add(
+                    call.user, call.id, call.operation, "result", Outcome.FAILED, as_seen(error), began,
+                    self.tape.turn(),
+                )  # fmt: skip
+                raise
+            seen = as_seen(error)
         self.tape.add(call.user, call.id, call.operation, "result", outcome, seen, began, self.tape.turn())
         if outcome is Outcome.OK:
             self.binder.keep(call, seen)
 
-    async def _answer(
-        self, call: Call, operation: Operation, surface: Surface[Any], arguments: dict[str, Any]
-    ) -> tuple[Outcome, object]:
+    async def _apart(
+        self, operation: Operation, surface: Surface[Any], arguments: dict[str, Any], scope: Limit | None
+    ) -> object:
+        """Make a call in a worker thread, or within a limit of time."""
         method = getattr(surface, operation.name)
-        try:
-            scope = self.faults.scope(call.id)
-            if not operation.is_async:
-                # The default executor of the loop; its threads count as the outside world.
-                value = await self._loop.run_in_executor(
-                    None, self._threads.run, contextvars.copy_context(), method, arguments
-                )
-                if asyncio.iscoroutine(value):
-                    value = await value
-            elif scope is not None:
-                async with scope:
-                    value = await method(**arguments)
-            else:
-                value = await method(**arguments)
-        except BaseException as error:
-            if passes_through(error):
-                raise
-            if isinstance(error, BusyStep):
-                raise Busy(BusyStep.where, (call.user,)) from error
-            cut = self.faults.ordered(call.id)
-            if session.is_own_expectation(error, surface) and not cut:
-                raise session.Expectation(error, call.id) from error
-            return (Outcome.UNKNOWN if cut else Outcome.FAILED), as_seen(error)
-        seen = as_seen(value)
-        return (Outcome.OK if succeeded(seen) else Outcome.FAILED), seen
+        if not operation.is_async:
+            # The default executor of the loop; its threads count as the outside world.
+            value = await self._loop.run_in_executor(
+                None, self._threads.run, contextvars.copy_context(), method, arguments
+            )
+            return await value if asyncio.iscoroutine(value) else value
+        async with scope or nullcontext():
+            return await method(**arguments)
+
+    def _failed(self, call: Call, surface: Surface[Any], error: BaseException) -> Outcome:
+        """How a call ended that raised; raises what is no observation."""
+        if passes_through(error):
+            raise error
+        if isinstance(error, BusyStep):
+            raise Busy(BusyStep.where, (call.user,)) from error
+        cut = self.faults.ordered(call.id)
+        if session.is_own_expectation(error, surface) and not cut:
+            raise session.Expectation(error, call.id) from error
+        return Outcome.UNKNOWN if cut else Outcome.FAILED
 
     # -- what was seen -------------------------------------------------------------------------------
 

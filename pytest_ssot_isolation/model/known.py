@@ -118,6 +118,13 @@ class Known:
         """Name the kind of a secret whose token was seen; ``str`` for one never learnt."""
         return self._kinds.get((user, slot), "str")
 
+    def learnt(self, token: bytes) -> Hit | None:
+        """The hit of a whole token that was learnt lately; None where its signature must tell."""
+        for known, hit in reversed(self._heads.get(token[:CUT_LENGTH], ())):
+            if known == token:
+                return hit
+        return None
+
     def tokens(self, low: bytes, begin: int, run: bytes) -> Iterator[Place]:
         """Find the short or cut token in a run of letters that begins like one.
 
