@@ -26,6 +26,7 @@ from pytest_ssot_isolation.model.schedule import APP, CLOCK, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
     from pytest_ssot_isolation.engine.outside import Connection
 
@@ -49,6 +50,8 @@ MOST_DRAIN_STEPS = 500
 QUIET = 0.035
 UNSEEN_QUIET = 0.3
 RECHECK = 0.01
+# Seconds that what was started at sign-in has to come to rest at most.
+EARLY_REST = 0.03
 # Work of the application's own that waits for a reply holds virtual time up so long, in seconds.
 OWED_PATIENCE = 1.0
 
@@ -71,6 +74,8 @@ class Gate:
     _grace_timer: asyncio.TimerHandle | None = None
     _grace_is_over = False
     _grace_began = 0.0
+    _grace_is_short = False
+    _waited_at = -1
     _replaying = False
     _awaited = 0
     _sent: Lane | None = None
@@ -88,6 +93,7 @@ class Gate:
         self._sleeps: weakref.WeakKeyDictionary[asyncio.Future[Any], tuple[float, asyncio.TimerHandle]]
         self._sleeps = weakref.WeakKeyDictionary()
         self._held: list[WatchedTransport] = []
+        self._early: list[tuple[int, asyncio.Task[Any]]] = []
         self._readers = Watches(super().add_reader, super().remove_reader)  # type: ignore[misc]
         self._writers = Watches(super().add_writer, super().remove_writer)  # type: ignore[misc]
         super().__init__(*args, **options)
@@ -182,6 +188,7 @@ class Gate:
                 func = self.looks_into_threads(func)
             func = _as_user(USER.get(), CURRENT.get(), func)
         future: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)  # type: ignore[misc]
+        self.outside.stirred += 1
         self.outside.jobs += 1
         future.add_done_callback(self._job_ended)
         return future
@@ -201,6 +208,8 @@ class Gate:
         if options.pop("eager_start", False):
             self.saw_eager_tasks = True
         task: asyncio.Task[Any] = super().create_task(coro, **options)  # type: ignore[misc]
+        if self._turns is None and (user := _user_in(options.get("context"))) is not None:
+            self._early.append((user, task))
         if not self.saw_eager_tasks and self.get_task_factory() is not None:  # type: ignore[attr-defined]
             began = inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) != inspect.CORO_CREATED
             self.saw_eager_tasks = began  # a factory of the application's own that starts tasks eagerly
@@ -276,6 +285,7 @@ class Gate:
         self, watches: Watches, fd: Any, callback: Callable[..., object], args: tuple[Any, ...]
     ) -> None:
         self.outside.has_sockets = True
+        self.outside.stirred += 1
         turns = self._turns if self._in_step else None
         if turns is not None:
             turns.sent_over = WatchedSocket(fd)
@@ -284,6 +294,7 @@ class Gate:
     async def create_connection(self, *args: Any, **options: Any) -> Any:
         """As the loop's own."""
         self.outside.has_sockets = True
+        self.outside.stirred += 1
         self.outside.jobs += 1
         try:
             return await super().create_connection(*args, **options)  # type: ignore[misc]
@@ -293,6 +304,7 @@ class Gate:
     async def create_unix_connection(self, *args: Any, **options: Any) -> Any:
         """As the loop's own."""
         self.outside.has_sockets = True
+        self.outside.stirred += 1
         self.outside.jobs += 1
         try:
             return await super().create_unix_connection(*args, **options)  # type: ignore[misc]
@@ -316,18 +328,38 @@ class Gate:
 
     # -- one run -------------------------------------------------------------------------------------
 
+    async def let_early_tasks_rest(self) -> None:
+        """Wait until what was started at sign-in, such as a listener, has come as far as it can.
+
+        Whether the reply to a subscription came before the first call or after it would else be chance.
+        """
+        until = time.monotonic() + EARLY_REST
+        turns_of_the_loop = 0
+        while any(not task.done() for _, task in self._early) and turns_of_the_loop < MOST_DEFERRALS:
+            if self.outside.owes and time.monotonic() < until:
+                await asyncio.sleep(RECHECK / 10)
+                turns_of_the_loop = 0
+            else:
+                await asyncio.sleep(0)
+                turns_of_the_loop += 1
+
     def close_gate(self, turns: Turns) -> None:
         """Begin a run: from here on each task's step waits for its turn."""
         self._clock = VirtualClock(super().time())  # type: ignore[misc]
         self._turns = turns
         self._grace_is_over = False
         self._sent = self._leaves = None
-        self._suspected_at = -1
+        self._suspected_at = self._waited_at = -1
         self._moved_at = time.monotonic()
         self._drained = self._drain_steps = 0
         self._busy_since = 0.0
         self.draining = None
         self._take_over_sleeps(turns.main)
+        # In the order in which they were made, and not in that of their first wake, which is chance.
+        for user, task in self._early:
+            if not task.done() and task is not turns.main:
+                turns.add_lane(user, task)
+        self._early.clear()
         # What the collector frees wakes finalizers, and when it runs is nobody's choice.
         self._collects = gc.isenabled()
         gc.disable()
@@ -451,13 +483,16 @@ class Gate:
             if served:
                 self._step(turns, min(served, key=lambda lane: lane.number), chosen=False)
                 return True
-            # With nothing ready no choice hangs on it, and a replay need not wait for long.
-            self._arm(turns, pending, replaying=hidden is not None and bool(ready))
-            return False
+            if hidden is not None or not ready or not self._waited_before(turns, pending):
+                # With nothing ready no choice hangs on it, and a replay need not wait for long.
+                self._arm(turns, pending, replaying=hidden is not None and bool(ready))
+                return False
+            self._grace_is_over = True
         if self._grace_timer is not None:
             self._disarm()
         if self._grace_is_over:
             self._grace_is_over = False
+            self._waited_at = self.outside.stirred
             turns.known_blocked.update(lane.key for lane in pending)
             if pending and ready:
                 turns.hidden[turns.here] = tuple(sorted(lane.key for lane in pending))
@@ -589,7 +624,7 @@ class Gate:
             return False  # the calls have ended, and whoever counts them knows
         users = turns.unfinished
         quiet = now - max(self._moved_at, self.outside.heard_at)
-        if not pending and self._is_deadlock(live, quiet):
+        if not pending and self._is_deadlock(live, quiet, turns.patience):
             if self._suspected_at != turns.steps:
                 # A thread may have handed something in meanwhile; a turn of the loop shows it.
                 self._suspected_at = turns.steps
@@ -608,7 +643,7 @@ class Gate:
         """Whether a task of the application's own, such as a pool's, waits for a reply; not for ever."""
         return waited < OWED_PATIENCE and self.outside.owes
 
-    def _is_deadlock(self, live: list[Lane], quiet: float) -> bool:
+    def _is_deadlock(self, live: list[Lane], quiet: float, patience: float) -> bool:
         """Whether nothing can come any more: everybody waits for somebody, and nobody outside owes anything."""
         # An event or a queue may still be filled by a socket's callback; a lock only by its holder.
         locks = [lane for lane in live if lane.wait.kind is Kind.LOCK]
@@ -617,16 +652,20 @@ class Gate:
             for lane in live
         ):
             return True
-        if self.outside.owes or self._has_real_timer():
+        if self.outside.owes or self._has_real_timer(patience):
             return False
         if not self.outside.has_sockets:
             return True
         return quiet >= (QUIET if hasattr(self, "_selector") else UNSEEN_QUIET)
 
-    def _has_real_timer(self) -> bool:
-        """Whether a timer that was set outside of the run's steps will still go off."""
+    def _has_real_timer(self, within: float) -> bool:
+        """Whether a timer that was set outside of the run's steps will still go off in so many seconds.
+
+        Pools leave timers of minutes behind when their world has ended.
+        """
+        last = time.monotonic() + within
         return any(
-            not timer.cancelled() and timer is not self._grace_timer
+            not timer.cancelled() and timer is not self._grace_timer and timer.when() <= last
             for timer in getattr(self, "_scheduled", ())
         )
 
@@ -652,14 +691,37 @@ class Gate:
 
     # -- replies that are due ------------------------------------------------------------------------
 
+    def _listen_only(self, turns: Turns) -> bool:
+        """Whether those who are parked wait for what others may publish, and not for a reply or a lock of a server."""
+        return turns.blocked is None and hasattr(self, "_selector") and not self.outside.owes
+
+    def _waited_before(self, turns: Turns, pending: list[Lane]) -> bool:
+        """Whether these were given their time, and nothing went out since: what should they be told now?
+
+        Who listens for what others publish would else hold up every step of theirs.
+        """
+        return (
+            self._grace_timer is None
+            and self._waited_at == self.outside.stirred
+            and self._listen_only(turns)
+            and all(lane.key in turns.known_blocked for lane in pending)
+        )
+
     def _arm(self, turns: Turns, pending: list[Lane], *, replaying: bool) -> None:
         self._awaited = len(pending)  # fewer than before, where one was answered meanwhile
+        # Patience that was in vain once shows that this is not the recorded run: more of it would take minutes.
+        replaying = replaying and not turns.has_strayed
+        are_known = not replaying and all(lane.key in turns.known_blocked for lane in pending)
         if self._grace_timer is not None:
-            return
-        if replaying:
-            seconds = turns.patience
-        elif all(lane.key in turns.known_blocked for lane in pending):
+            if not are_known or self._grace_is_short or not self._listen_only(turns):
+                return
+            # The one whose reply was waited for has it, and those who are left were given their time before.
+            self._disarm()
+        self._grace_is_short = are_known
+        if are_known:
             seconds = SHORT_GRACE
+        elif replaying:
+            seconds = turns.patience
         elif turns.blocked is not None:
             seconds = FIRST_QUESTION
         else:
@@ -676,12 +738,25 @@ class Gate:
         if turns.blocked is not None and not self._replaying:
             # The server knows better than a clock: a slow reply is not a lock held by a parked user.
             waited = time.monotonic() - self._grace_began
-            if waited < 10 * turns.grace and turns.blocked() < self._awaited:
+            most = 10 * turns.grace if self._may_be_due(turns) else turns.grace
+            if waited < most and turns.blocked() < self._awaited:
                 again = min(turns.grace, 2 * waited)
                 self._grace_timer = super().call_later(again, self._grace_ended)  # type: ignore[misc]
                 return
+        turns.has_strayed = turns.has_strayed or self._replaying
         self._grace_is_over = True
         self.wake()
+
+    def _may_be_due(self, turns: Turns) -> bool:
+        """Whether a reply may still come: where none is due, a plain future is most often another task's to give."""
+        return (
+            not hasattr(self, "_selector")
+            or self.outside.owes
+            or any(
+                not lane.steps and not lane.task.done() and lane.wait.kind is Kind.OUTSIDE
+                for lane in turns.lanes.values()
+            )
+        )
 
     def _disarm(self) -> None:
         if self._grace_timer is not None:
@@ -723,6 +798,11 @@ def new_loop(kind: str = "asyncio") -> Any:
 
         return UvloopGateLoop()
     return GateLoop()
+
+
+def _user_in(context: Context | None) -> int | None:
+    """The user whose code a task runs."""
+    return USER.get() if context is None else context.get(USER)
 
 
 def _as_user(

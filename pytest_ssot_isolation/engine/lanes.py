@@ -119,6 +119,7 @@ class Turns:
         self.trace: list[tuple[int, int]] = []
         self.hidden: dict[Position, tuple[tuple[int, int], ...]] = {}
         self.known_blocked: set[tuple[int, int]] = set()
+        self.has_strayed = False
         self.path: list[tuple[int, int, int]] = []
         self.sites: list[tuple[int, str]] | None = None
         self.stopped: BaseException | None = None
@@ -138,9 +139,13 @@ class Turns:
         lane = self.lanes.get(task)
         if lane is None:
             user = context.get(USER) if context is not None else USER.get()
-            owner = APP if user is None else user
-            lane = self.lanes[task] = Lane(owner, self._made[owner], task)
-            self._made[owner] += 1
+            lane = self.add_lane(APP if user is None else user, task)
+        return lane
+
+    def add_lane(self, owner: int, task: asyncio.Task[object]) -> Lane:
+        """Make the next lane of a user."""
+        lane = self.lanes[task] = Lane(owner, self._made[owner], task)
+        self._made[owner] += 1
         return lane
 
     def begin_call(self, user: int, call: int) -> None:

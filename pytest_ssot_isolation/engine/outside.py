@@ -38,10 +38,12 @@ class Outside:
         jobs: Functions that run in worker threads for the loop, and connections that are being made.
         has_sockets: Whether a socket was ever opened through the loop, or watched by it.
         heard_at: When something last came from a socket, on the monotonic clock.
+        stirred: How often something went out to it, a server's answer inside this process counted in.
     """
 
     def __init__(self) -> None:
         self.jobs = 0
+        self.stirred = 0
         self.has_sockets = False
         self.heard_at = 0.0
         self._owed: set[object] = set()
@@ -62,6 +64,7 @@ class Outside:
 
     def lost(self, transport: object) -> None:
         """No reply will come any more."""
+        self.stirred += 1
         self._owed.discard(transport)
 
     @property
@@ -156,12 +159,14 @@ class WatchedTransport(selector_events._SelectorSocketTransport):  # type: ignor
 
     def write(self, data: Any) -> None:
         """As a socket's transport."""
+        self._loop.outside.stirred += 1
         if self._is_ours:
             self._loop.note_sent(self)
         super().write(data)
 
     def writelines(self, list_of_data: Any) -> None:
         """As a socket's transport."""
+        self._loop.outside.stirred += 1
         if self._is_ours:
             self._loop.note_sent(self)
         super().writelines(list_of_data)

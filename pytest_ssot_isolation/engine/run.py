@@ -323,6 +323,7 @@ class Run:
         if self.faults.ordered_faults():
             self.turns.before_step = self._before_step
             self.turns.after_step = self._after_step
+        await gate.let_early_tasks_rest()
         gate.close_gate(self.turns)
         try:
             next_stage()

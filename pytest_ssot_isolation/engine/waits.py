@@ -24,7 +24,13 @@ _HARNESS = str(Path(__file__).parents[1])
 _EXAMPLES = str(Path(_HARNESS, "_data"))
 _PYTHON = sysconfig.get_path("stdlib")
 
-_STEPS_OF_GENERATORS = frozenset({"async_generator_asend", "async_generator_athrow"})
+# `async with` over an @asynccontextmanager awaits a step of a generator; `await pool.acquire()`, where the object's
+# own `__await__` gives `coroutine.__await__()`, a wrapper. Only the object behind them tells more.
+_BEHIND: dict[str, type] = {
+    "async_generator_asend": types.AsyncGeneratorType,
+    "async_generator_athrow": types.AsyncGeneratorType,
+    "coroutine_wrapper": types.CoroutineType,
+}
 
 _SYNC_FILES = frozenset(
     {"asyncio/locks.py", "asyncio/queues.py", "asyncio/taskgroups.py", "asyncio/timeouts.py"}
@@ -118,9 +124,8 @@ def _code_and_next(step: Any) -> tuple[CodeType | None, object | None]:
         return step.gi_code, step.gi_yieldfrom
     if kind is types.AsyncGeneratorType:
         return step.ag_code, step.ag_await
-    if kind.__name__ in _STEPS_OF_GENERATORS:
-        # `async with` over an @asynccontextmanager awaits such a step, and only its generator tells more.
-        return None, next((it for it in gc.get_referents(step) if type(it) is types.AsyncGeneratorType), None)
+    if behind := _BEHIND.get(kind.__name__):
+        return None, next((it for it in gc.get_referents(step) if type(it) is behind), None)
     # Coroutines of compiled modules have the same attributes, and a type of their own.
     code = getattr(step, "cr_code", None) or getattr(step, "gi_code", None)
     return code, getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)

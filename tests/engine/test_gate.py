@@ -125,6 +125,27 @@ def test_lanes_are_numbered_within_their_user_in_the_order_of_their_first_step(s
     assert {key for key in played.trace if key[0] == 1} == {(1, 0), (1, 1), (1, 2)}
 
 
+def test_what_a_user_started_before_the_run_has_its_lane_before_the_calls_whenever_it_wakes(
+    stage: Any,
+) -> None:
+    event = asyncio.Event()
+    home = contextvars.copy_context()
+    home.run(USER.set, 0)
+
+    async def sign_in() -> asyncio.Task[Any]:
+        return asyncio.get_running_loop().create_task(event.wait(), context=home)
+
+    async def act() -> None:
+        await pause()
+        event.set()
+        await listener
+
+    listener = stage.host.run(sign_in())
+    played = stage.run(act)
+
+    assert played.trace == ((0, 1), (0, 1), (0, 0), (0, 1))
+
+
 def test_a_task_without_a_user_is_scheduled_too(stage: Any) -> None:
     served: asyncio.Queue[asyncio.Future[int]] = asyncio.Queue()
 
@@ -477,13 +498,23 @@ def test_a_wake_up_that_was_lost_is_a_deadlock(stage: Any) -> None:
     assert played.answers(1) == [1]
 
 
-def test_a_queue_that_nobody_fills_is_a_deadlock_although_a_socket_is_open(stage: Any) -> None:
+class Taking:
+    """Is awaited through a coroutine of its own, as is what ``pool.acquire()`` gives."""
+
+    def __await__(self) -> Any:
+        return asyncio.Queue().get().__await__()
+
+
+@pytest.mark.parametrize("take", [lambda: asyncio.Queue().get(), Taking], ids=["coroutine", "awaitable"])
+def test_a_queue_that_nobody_fills_is_a_deadlock_although_a_socket_is_open(
+    stage: Any, take: Callable[[], Any]
+) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
 
     async def act() -> None:
-        await asyncio.Queue().get()
+        await take()
 
     async def open_a_socket() -> tuple[Any, Any]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -500,6 +531,20 @@ def test_a_queue_that_nobody_fills_is_a_deadlock_although_a_socket_is_open(stage
     assert played.trouble is not None
     assert played.trouble.kind == "deadlock"
     assert took < 1
+
+
+def test_a_timer_of_minutes_that_an_earlier_run_left_hides_no_deadlock(stage: Any) -> None:
+    async def leave() -> None:
+        asyncio.get_running_loop().call_later(300, str)
+
+    async def act() -> None:
+        await asyncio.Queue().get()
+
+    stage.run(leave)
+    played = stage.run(act, act)
+
+    assert played.trouble is not None
+    assert played.trouble.kind == "deadlock"
 
 
 def test_an_answer_that_never_comes_from_outside_is_stuck(stage: Any) -> None:
