@@ -27,8 +27,9 @@ MOST_SWITCHES = 2
 FEW = ((0, 1), (1, 1), (0, 2), (1, 2), (2, 1), (2, 2))
 """Calls that are tried beside those of which a finding tells, and switches, before anything larger is kept."""
 
-SEARCH_SECONDS = 2.5
-"""Seconds that the search from below takes at most."""
+SEARCH_SECONDS, SEARCH_PATIENCE = 2.5, 5.0
+"""Seconds of processor time that the search from below takes at most, and by the clock: beside other work on the
+same machine it does not come off worse."""
 
 MOST_PERMUTED = 3
 """Users whose every order is tried; of more, each is tried as the first."""
@@ -84,7 +85,7 @@ class Reducer:
         self._began = time.monotonic()
         self._seconds = seconds
         self._left = most_runs
-        self._until = float("inf")
+        self._until: tuple[float, float] | None = None
         self._patience = min(patience, MOST_PATIENCE)
         self.runs = 0
 
@@ -92,11 +93,13 @@ class Reducer:
     def is_out_of_time(self) -> bool:
         """Whether the reduction ends early; a slow application gets some runs all the same."""
         # The search from below has seconds of its own: of what was cut short, it alone may make something to read.
-        spent = time.monotonic() - self._began
-        enough = spent >= self._patience
-        if self._until == float("inf"):
-            enough = enough or (spent >= self._seconds and self.runs >= LEAST_RUNS)
-        return self._left <= 0 or enough or time.monotonic() >= self._until
+        now = time.monotonic()
+        if self._left <= 0 or now - self._began >= self._patience:
+            return True
+        if self._until is None:
+            return now - self._began >= self._seconds and self.runs >= LEAST_RUNS
+        busy, clock = self._until
+        return time.process_time() >= busy or now >= clock
 
     async def reduce(
         self, example: Example, first: Sequence[int] = (), shown: int = -1, evidence: Sequence[int] = ()
@@ -226,7 +229,7 @@ class Reducer:
         To drop a call also drops the places in it: where the order of two calls hung on a switch inside
         a third, nothing above can take that third away.
         """
-        self._until = time.monotonic() + SEARCH_SECONDS
+        self._until = (time.process_time() + SEARCH_SECONDS, time.monotonic() + SEARCH_PATIENCE)
         example = await self._with_few_calls(example, told)
         if not _has_choices(example):
             return example  # One switch more is harder to read than one call more.
@@ -261,12 +264,16 @@ class Reducer:
         return example
 
     async def _with_switches(self, example: Example, switches: int) -> Example | None:
-        """A smaller example that shows the finding with so many switches."""
+        """A smaller example that shows the finding with so many switches.
+
+        Also with the last call made when the others have ended: a reader who looks when all is over is easier to
+        follow than a switch that brings the reader in last.
+        """
         calls = example.script.program.calls
         fewer = [tuple(c for c in calls if c is not gone) for gone in calls if len(calls) > 1]
-        for left in [*fewer, calls]:
-            rest = tuple(replace(call, stage=0) for call in left)
-            if (smaller := await self._with_these(example, rest, switches)) is not None:
+        for last, left in product((0, 1), [*fewer, calls]):
+            ordered = (*(replace(call, stage=0) for call in left[:-1]), replace(left[-1], stage=last))
+            if (smaller := await self._with_these(example, ordered, switches)) is not None:
                 return smaller
         return None
 
