@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar, copy_context
@@ -71,4 +72,26 @@ class ThreadContexts:
 
 
 def _values(context: Context) -> dict[ContextVar[Any], object]:
-    return {variable: value for variable, value in context.items() if variable not in OURS}
+    return {
+        variable: value
+        for variable, value in context.items()
+        if variable not in OURS and not _is_untouched(value)
+    }
+
+
+def _is_untouched(value: object) -> bool:
+    """Whether it is what the first use of ``decimal`` in a thread puts there, which nobody chose.
+
+    Flags apart: each calculation raises them, and they tell no more than that there was one.
+    """
+    if not isinstance(value, decimal.Context):
+        return False
+    usual = decimal.DefaultContext
+    return _settings(value) == _settings(usual)
+
+
+def _settings(context: decimal.Context) -> tuple[object, ...]:
+    return (
+        context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp,
+        tuple(context.traps.values()),
+    )  # fmt: skip
