@@ -45,6 +45,7 @@ def isolation_of(item: pytest.Item) -> Isolation:
     return Isolation(
         settings=config.stash[options.SETTINGS],
         test_id=item.nodeid,
+        typed=_as_typed(item),
         marker=_said_by_markers(item, "isolation"),
         resets=lambda: [database.reset_async for database in _databases_of(item)],
         root=config.rootpath,
@@ -56,6 +57,13 @@ def isolation_of(item: pytest.Item) -> Isolation:
         known=config.stash.get(options.KNOWN, None),
         extensions=lambda: _extensions_of(config),
     )
+
+
+def _as_typed(item: pytest.Item) -> str:
+    """The id of a test, from the folder in which pytest was called."""
+    root, called_in = item.config.rootpath, item.config.invocation_params.dir
+    file, *names = item.nodeid.split("::")
+    return item.nodeid if root == called_in else "::".join([os.path.relpath(root / file, called_in), *names])
 
 
 def _extensions_of(config: pytest.Config) -> Extensions:

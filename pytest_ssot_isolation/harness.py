@@ -62,6 +62,7 @@ class Isolation:
         known: Findings that are accepted; none by default.
         extensions: Gives the oracles and surfaces of other plugins.
         databases: Gives the databases of the test, whose row security may be weakened.
+        typed: The test's id as it is typed where pytest was called, for commands to copy; the id itself by default.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Isolation:
         known: KnownFindings | None = None,
         extensions: Callable[[], Extensions] = Extensions,
         databases: Callable[[], Sequence[Any]] = tuple,
+        typed: str = "",
     ) -> None:
         self._databases = databases
         self._known = known if known is not None else KnownFindings()
@@ -86,6 +88,7 @@ class Isolation:
         self._watch: Watch | None = None
         self._settings = settings
         self._test_id = test_id
+        self._typed = typed or test_id
         self._marker = {name: value for name, value in (marker or {}).items() if name != "loop"}
         self._resets = resets
         self._root = root
@@ -167,7 +170,7 @@ class Isolation:
         __tracebackhide__ = True
         report = self._with_notes(report)
         self._record(report)
-        return _or_raise(report, self._settings.fail_on)
+        return _or_raise(report, self._typed)
 
     async def check_async(self, surface: Any, **options: Any) -> Report:
         """``check`` for a test that is itself a coroutine: runs in a loop of its own in a worker thread.
@@ -469,9 +472,9 @@ class Isolation:
             if finding.preemptions or finding.fault or len(finding.calls) > 1:
                 from pytest_ssot_isolation.report.terminal import render
 
-                error.add_note(render([report]))
+                error.add_note(render([replace(report, test=self._typed)]))
             raise error
-        return _or_raise(report, self._settings.fail_on)
+        return _or_raise(report, self._typed)
 
     # -- pools ---------------------------------------------------------------------------------------
 
@@ -546,7 +549,7 @@ class Isolation:
         report = replace(report, test=self._test_id)
         report = self._with_notes(self._accepted(report))
         self._record(report)
-        return _or_raise(report, self._settings.fail_on)
+        return _or_raise(report, self._typed)
 
     async def check_factory_async(self, factory: Callable[..., Any], **options: Any) -> Report:
         """``check_factory`` for a test that is itself a coroutine."""
@@ -576,14 +579,14 @@ def _is_gate(loop: asyncio.AbstractEventLoop) -> bool:
     return hasattr(loop, "close_gate")
 
 
-def _or_raise(report: Report, fail_on: str) -> Report:
+def _or_raise(report: Report, typed: str) -> Report:
     """Raise for a leak or for having nothing to say; an answer that is neither comes back."""
     __tracebackhide__ = True
     if report.verdict is Verdict.CLEAN:
         return report
     from pytest_ssot_isolation.report.terminal import render
 
-    text = render([report])
+    text = render([replace(report, test=typed)])
     if report.verdict is Verdict.LEAK:
         raise LeakFound(text, report)
     raise InconclusiveCheck(text, report)

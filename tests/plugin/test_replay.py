@@ -83,6 +83,22 @@ def test_the_line_that_the_report_prints_shows_the_leak_again(leaky: pytest.Pyte
     again.stdout.fnmatch_lines(["*LEAK*"])
 
 
+def test_the_line_is_for_the_folder_in_which_pytest_was_called(
+    leaky: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = leaky.mkdir("orders")
+    (leaky.path / "test_notes.py").rename(folder / "test_notes.py")
+    monkeypatch.chdir(folder)
+
+    first = leaky.runpytest_subprocess()
+    command = re.search(r"pytest (\S+::test_isolated) (--ssot-replay=\S+)", first.stdout.str())
+
+    assert command is not None
+    assert command[1] == "test_notes.py::test_isolated"
+    again = leaky.runpytest_subprocess(command[1], command[2])
+    again.assert_outcomes(failed=1)
+
+
 def test_a_new_process_with_another_hash_seed_takes_the_same_steps(
     leaky: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
