@@ -195,6 +195,7 @@ class Gate:
 
     def _job_ended(self, _future: object) -> None:
         self.outside.jobs -= 1
+        self.outside.heard_at = time.monotonic()
 
     def set_task_factory(self, factory: Any) -> None:
         """Refuse eager tasks: their first step would never pass the gate."""
@@ -289,7 +290,11 @@ class Gate:
         turns = self._turns if self._in_step else None
         if turns is not None:
             turns.sent_over = WatchedSocket(fd)
-        watches.add(turns, fd, callback, args)
+        watches.add(turns, fd, self._heard, (callback, args))
+
+    def _heard(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self.outside.heard_at = time.monotonic()
+        callback(*args)
 
     async def create_connection(self, *args: Any, **options: Any) -> Any:
         """As the loop's own."""
@@ -350,7 +355,7 @@ class Gate:
         self._grace_is_over = False
         self._sent = self._leaves = None
         self._suspected_at = self._waited_at = -1
-        self._moved_at = time.monotonic()
+        self._moved_at = turns.ended_at = time.monotonic()
         self._drained = self._drain_steps = 0
         self._busy_since = 0.0
         self.draining = None
@@ -613,6 +618,11 @@ class Gate:
         elif self._clock.is_near(waited if pending or self._is_owed(waited) else float("inf")):
             # Virtual time never runs ahead of real time while a reply is due: a pool's time-out
             # would fire at once.
+            silence = now - max(turns.ended_at, self.outside.heard_at)
+            if pending and silence > turns.patience and hasattr(self, "_selector"):
+                # Some drivers look up ten times a second while they wait; that is no progress.
+                turns.stop(Stuck.waiting(silence, turns.describe(), turns.unfinished))
+                return False
             if turns.steps >= turns.most_steps:
                 turns.stop(Stuck.after_steps(turns.most_steps, turns.describe(), turns.unfinished))
                 return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
@@ -120,6 +121,7 @@ class Turns:
         self.hidden: dict[Position, tuple[tuple[int, int], ...]] = {}
         self.known_blocked: set[tuple[int, int]] = set()
         self.has_strayed = False
+        self.ended_at = 0.0
         self.path: list[tuple[int, int, int]] = []
         self.sites: list[tuple[int, str]] | None = None
         self.stopped: BaseException | None = None
@@ -157,6 +159,7 @@ class Turns:
     def end_call(self) -> None:
         """Count the steps that may follow anew: a call ended, so the run is not stuck, however long it is."""
         self.most_steps = self.steps + self._patient_for
+        self.ended_at = time.monotonic()
 
     def note_step(self, lane: Lane) -> None:
         """Move to the place after a step of this lane."""
