@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_ssot_isolation.engine.choosers import Following, Laggard, Projected, RandomWalk, Recorded
+from pytest_ssot_isolation.engine.choosers import (
+    Alongside,
+    Following,
+    Laggard,
+    Projected,
+    RandomWalk,
+    Recorded,
+)
 from pytest_ssot_isolation.engine.faults import Faults
 from pytest_ssot_isolation.engine.run import Run, Terms
 from pytest_ssot_isolation.engine.script import Nonces, Pace, Script
@@ -109,7 +116,9 @@ class Attempts:
         chooser: Chooser = Projected(full.path, calls)
         if pace is None:
             return await self.perform(script, chooser, faults, stand_ins)
-        if pace.walk is not None:
+        if pace.alongside:
+            chooser = Alongside(full.path, calls, to_rest=pace.alongside == "rest")
+        elif pace.walk is not None:
             chooser = (Laggard if pace.is_slow else RandomWalk)(pace.walk)
         moments = {call: at * pace.share + pace.lag for call, at in full.moments.items() if call in calls}
         return await self.perform(script, chooser, faults, stand_ins, moments=moments)

@@ -267,6 +267,50 @@ class Projected(Settling):
             self._left.remove(alike)
 
 
+class Alongside(Projected):
+    """As ``Projected``, with the application's own tasks at the places that they had between the users' steps.
+
+    A task that delivers what a call asked for may come before the next call or after it: so the observer alone
+    waits for it as long as beside the others.
+
+    Args:
+        path: Of the run with everybody.
+        calls: Ids of the calls that are left.
+        to_rest: Whether such a task goes on at each of these places until it is at rest: with less to do it takes
+            other steps.
+    """
+
+    def __init__(self, path: Sequence[tuple[int, int, int]], calls: frozenset[int], *, to_rest: bool) -> None:
+        super().__init__(path, calls | {-1})
+        self._to_rest = to_rest
+
+    def choose(self, at: Position, users: Sequence[int]) -> int:
+        """Whose step comes next; the application is passed over where it has nothing to do."""
+        ready = set(users)
+        for step in list(self._left):
+            user, call, _ = step
+            if (user == APP and APP not in ready) or call < self._call.get(user, -1):
+                self._left.remove(step)
+            elif user == APP or (user in ready and self._call.get(user, call) <= call):
+                return user
+        return users[0]
+
+    def stepped(self, user: int, call: int, lane: int) -> None:
+        """Take note of a step; what the application did before a user's has passed with it."""
+        if user == APP:
+            if (
+                not self._to_rest
+                and (first := next((s for s in self._left if s[0] == APP), None)) is not None
+            ):
+                self._left.remove(first)
+            return
+        places = [place for place, step in enumerate(self._left) if step[:2] == (user, call)]
+        if places:
+            there = next((place for place in places if self._left[place][2] == lane), places[0])
+            left = enumerate(self._left)
+            self._left = deque(s for place, s in left if place > there or (place < there and s[0] != APP))
+
+
 class Following(Projected):
     """As ``Projected``, where a reduction drops calls; what it chose is written down.
 

@@ -30,12 +30,15 @@ class Pace:
         lag: Virtual seconds to wait longer.
         walk: Seed of a walk among their own tasks and the application's; None for the order beside the others.
         is_slow: Whether the walk lets the application's own tasks wait while they could go on.
+        alongside: Whether the application's own tasks go on where they did between the steps of those who are left:
+            ``"step"`` by step, or each time until they are at ``"rest"``; empty for neither.
     """
 
     share: float = 1.0
     lag: float = 0.0
     walk: str | None = None
     is_slow: bool = False
+    alongside: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

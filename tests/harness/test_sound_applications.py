@@ -173,6 +173,42 @@ class Writer(Surface[Notes]):
         await asyncio.sleep(0.5)
 
 
+class Letters:
+    """Everybody's letters go through one task of the application's own, which delivers them when it comes to it."""
+
+    def __init__(self) -> None:
+        self.sent: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self.boxes: dict[str, list[str]] = defaultdict(list)
+
+    async def deliver(self) -> None:
+        while True:
+            to, text = await self.sent.get()
+            self.boxes[to].append(text)
+
+    async def send(self, to: str, text: str) -> None:
+        await self.sent.put((to, text))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls) -> AsyncIterator[Letters]:
+        letters = cls()
+        postman = asyncio.create_task(letters.deliver())
+        yield letters
+        postman.cancel()
+
+
+class LetterWriter(Surface[Letters]):
+    @operation(text=secrets())
+    async def note_to_self(self, text: str) -> None:
+        await self.world.send(self.user.user_id, text)
+
+    @operation
+    async def empty_the_box(self) -> list[str]:
+        return self.world.boxes.pop(self.user.user_id, [])
+
+
 class Chatter(Surface[defaultdict[str, list[str]]]):
     """Answers with all that differs from run to run."""
 
@@ -208,6 +244,7 @@ class Chatter(Surface[defaultdict[str, list[str]]]):
         (Writer, Notes, 200),
         (Writer, ByTheWallClock, 200),
         (Writer, OneConnection, 40),
+        (LetterWriter, Letters.running, 300),
         (Chatter, lambda: defaultdict(list), 150),
     ],
     ids=[
@@ -216,6 +253,7 @@ class Chatter(Surface[defaultdict[str, list[str]]]):
         "rate limit",
         "rate limit by the wall clock",
         "one connection",
+        "a task that delivers",
         "noise",
     ],
 )
