@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from pytest_ssot_isolation.model.history import History
 
+OFTEN = 8
+"""Calls after which an operation that never answered with anything is taken for one that never does."""
+
 GUESS = 2
 """Awaits of a call that was not seen yet."""
 
@@ -22,6 +25,7 @@ class Habits:
     def __init__(self) -> None:
         self.telling: set[str] = set()
         """Names of operations that answered with something."""
+        self._succeeded: Counter[str] = Counter()
         self._awaits: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
     def learn(self, history: History) -> None:
@@ -32,14 +36,21 @@ class Habits:
                 and seen.call >= 0
                 and seen.operation not in self.telling
                 and seen.outcome is Outcome.OK
-                and _says(seen.seen)
             ):
-                self.telling.add(seen.operation)
+                self._succeeded[seen.operation] += 1
+                if _says(seen.seen):
+                    self.telling.add(seen.operation)
         cut = {fault.call for fault in history.schedule.faults}
         for call, steps in history.resumptions.items():
             if call in history.bound and call not in cut:
                 # The step after the last await is made by no fault's choice: so many steps have one await less.
                 self._awaits[history.bound[call].operation][max(0, steps - 1)] += 1
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Names of operations that succeeded often and never answered with anything, such as to join a room."""
+        often = {name for name, times in self._succeeded.items() if times >= OFTEN}
+        return frozenset(often - self.telling)
 
     def awaits(self, operation: str, random: random.Random) -> int:
         """How often a call of an operation waits: as often as some call did that was seen."""

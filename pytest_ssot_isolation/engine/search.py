@@ -303,6 +303,7 @@ class Hunt:
                 pool_size=POOL,
                 again=again,
                 again_on=1 if self.ask.plants else SWEEP_KEYS,
+                silent=self.habits.silent,
             )
             if len(drawn.calls) <= most:
                 break

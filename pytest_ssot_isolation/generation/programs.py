@@ -232,6 +232,7 @@ def sweep(
     pool_size: int,
     again: int = 0,
     again_on: int = 1,
+    silent: Container[str] = (),
 ) -> Program:
     """A sequential program in which look-alike users all write, then all read.
 
@@ -246,6 +247,8 @@ def sweep(
         again: How often the first user asks for everything once more, at the very end. A limit or a count
             that is shared with one other only shows when it is used up.
         again_on: With how many keys.
+        silent: Names of operations that never answer with anything: those that plant nothing come first too, since
+            a message only reaches those who joined before.
     """
     everybody = range(len(operations))
     draft = _Draft(random, operations, [0], pool_size, list(everybody))
@@ -258,8 +261,9 @@ def sweep(
                 for key in range(of_base) if has_key and user == 0 else (0,):
                     draft.add(user, operation, key=key)
 
-    all_do({u: [op for op in operations[u].values() if op.plants and not ends_things(op)] for u in everybody})
     reading = {u: readers(operations[u]) for u in everybody}
+    all_do({u: [op for op in reading[u] if op.name in silent] for u in everybody})
+    all_do({u: [op for op in operations[u].values() if op.plants and not ends_things(op)] for u in everybody})
     all_do(reading)
     all_do({u: [op for op in operations[u].values() if ends_things(op)] for u in everybody})
     all_do({0: reading[0]})

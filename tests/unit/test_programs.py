@@ -113,3 +113,25 @@ def test_habits_are_learnt_from_what_calls_did() -> None:
     assert habits.telling == {"read"}
     assert habits.awaits("write", random.Random(1)) == 0
     assert habits.awaits("read", random.Random(1)) == 3
+
+
+def test_an_operation_is_silent_that_succeeded_often_and_never_said_anything() -> None:
+    habits = Habits()
+    calls = [
+        seen(("join", "read")[call % 2], ("a note" if call == 15 else None), call=call) for call in range(16)
+    ]
+
+    habits.learn(History(principals=(), observations=tuple(calls[:14])))
+    assert habits.silent == frozenset()
+
+    habits.learn(History(principals=(), observations=tuple(calls)))
+    assert habits.silent == {"join"}
+
+
+def test_a_sweep_begins_with_what_never_answers_so_that_messages_reach_those_who_joined() -> None:
+    def order(silent: frozenset[str]) -> list[str]:
+        swept = programs.sweep(random.Random(1), OPERATIONS, keys=1, pool_size=4, silent=silent)
+        return [call.operation for call in swept.calls]
+
+    assert order(frozenset())[:3] == ["write"] * 3
+    assert order(frozenset({"idle", "write"}))[:6] == ["idle"] * 3 + ["write"] * 3
