@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -274,12 +274,12 @@ def test_nothing_of_a_mutation_stays_behind(check: Check) -> None:
 
     calls = 0
 
-    def interrupted() -> Store:
+    def interrupted() -> AbstractContextManager[Store]:
         nonlocal calls
         calls += 1
         if calls > 60:
             raise KeyboardInterrupt
-        return Store()
+        return store()
 
     with pytest.raises(KeyboardInterrupt):
         check(Notes, interrupted, "all")
