@@ -336,7 +336,7 @@ class Isolation:
             surfaces=asked.surfaces, operations=asked.operations, users=asked.users, calls=asked.calls,
             examples=asked.examples, most_examples=most, seconds=seconds, oracles=asked.oracles,
             faults=asked.faults, ids=asked.ids, boundary=asked.boundary, tenants=asked.tenants,
-            stop_at_first=asked.stop_at_first, seed=seed, fail_on=Severity[self._settings.fail_on.upper()],
+            stop_at_first=asked.stop_at_first, seed=seed, fail_on=Severity.of(self._settings.fail_on),
         )  # fmt: skip
 
     def _folder(self) -> Path | None:

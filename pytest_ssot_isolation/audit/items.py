@@ -154,7 +154,7 @@ def collect(
         questions = list(_questions(subject, packages, canonical, read_budgets(import_budget, packages)))
     except AuditError as problem:
         raise pytest.UsageError(str(problem)) from None
-    severity = Severity[fail_on.upper()]
+    severity = Severity.of(fail_on)
     return [
         AuditItem.from_parent(
             parent,

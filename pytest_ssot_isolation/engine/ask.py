@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_ssot_isolation.model.verdict import Severity
+from pytest_ssot_isolation.model.verdict import Finding, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_ssot_isolation.model.program import Operation
-    from pytest_ssot_isolation.model.verdict import Finding
     from pytest_ssot_isolation.surfaces.base import Surface
 
 ORACLES = ("canary", "noninterference", "integrity", "availability", "residue", "aliasing")

@@ -258,13 +258,17 @@ class Projected(Settling):
 
     def stepped(self, user: int, call: int, lane: int) -> None:
         """Take note of a step; one that the other run did not have changes nothing."""
-        step = (user, call, lane)
-        if self._left and self._left[0] == step:
-            self._left.popleft()
-        elif step in self._left:
-            self._left.remove(step)
-        elif (alike := next((each for each in self._left if each[:2] == step[:2]), None)) is not None:
-            self._left.remove(alike)
+        if (place := self._place_of(user, call, lane)) is not None:
+            del self._left[place]
+
+    def _place_of(self, user: int, call: int, lane: int) -> int | None:
+        """Where a step stands among those that are left, or the first of that call where it is another task's."""
+        if self._left and self._left[0] == (user, call, lane):
+            return 0  # mostly so; to look through all of them takes longer than the step
+        places = [place for place, step in enumerate(self._left) if step[:2] == (user, call)]
+        return next(
+            (place for place in places if self._left[place][2] == lane), places[0] if places else None
+        )
 
 
 class Alongside(Projected):
@@ -304,9 +308,7 @@ class Alongside(Projected):
             ):
                 self._left.remove(first)
             return
-        places = [place for place, step in enumerate(self._left) if step[:2] == (user, call)]
-        if places:
-            there = next((place for place in places if self._left[place][2] == lane), places[0])
+        if (there := self._place_of(user, call, lane)) is not None:
             left = enumerate(self._left)
             self._left = deque(s for place, s in left if place > there or (place < there and s[0] != APP))
 

@@ -17,7 +17,6 @@ from pytest_ssot_isolation.engine.session import Expectation
 from pytest_ssot_isolation.engine.switches import switches
 from pytest_ssot_isolation.engine.tell import names_by_first_act, tell
 from pytest_ssot_isolation.model.history import History, Outcome
-from pytest_ssot_isolation.model.schedule import APP
 from pytest_ssot_isolation.model.story import Story
 from pytest_ssot_isolation.model.verdict import Finding
 
@@ -130,7 +129,7 @@ class Teller:
                 else "run as recorded"
             )
             shrunk = f"{how}; the same in {same} of {replays} replays{cut}"
-            if small.finding.oracle == "noninterference" and (same < replays or _has_workers(small.history)):
+            if small.finding.oracle == "noninterference" and (same < replays or small.history.has_workers):
                 small = replace(small, finding=_perhaps_load(small.finding))
         else:
             small = replace(seen, finding=_in_doubt(seen.finding))
@@ -293,11 +292,6 @@ class Teller:
 def _in_doubt(finding: Finding) -> Finding:
     """A comparison says that the others are the cause; where its own runs do not bear that out, it is a hint."""
     return replace(finding, severity="hint") if finding.oracle in COMPARING else finding
-
-
-def _has_workers(history: History) -> bool:
-    """Whether tasks of the application's own, which belong to no user, went on in it."""
-    return any(user == APP for user, _, _ in history.path)
 
 
 def _perhaps_load(finding: Finding) -> Finding:

@@ -11,7 +11,7 @@ from pytest_ssot_isolation.engine.script import Pace, Script
 from pytest_ssot_isolation.errors import SurfaceError
 from pytest_ssot_isolation.model.history import History, Outcome
 from pytest_ssot_isolation.model.program import Program, Result
-from pytest_ssot_isolation.model.schedule import APP, CLOCK, NATURAL, Schedule
+from pytest_ssot_isolation.model.schedule import CLOCK, NATURAL, Schedule
 from pytest_ssot_isolation.model.verdict import Finding, Judgement
 from pytest_ssot_isolation.oracles import canary, in_common, residue
 from pytest_ssot_isolation.oracles.noninterference import (
@@ -325,11 +325,10 @@ class Bench:
         Beside others a call comes later than alone: a job in the background has come further by then, and a
         limit on calls in a minute has let go.
         """
-        has_tasks = any(user == APP for user, _, _ in full.history.path)
         for pace in paces:
             if not found:
                 break
-            if pace.alongside and not has_tasks:
+            if pace.alongside and not full.history.has_workers:
                 continue  # the application's own tasks, of which there are none
             # Other walks in each run: what one alone shows once, it may show.
             walk = pace.walk and f"{pace.walk} {full.nonce}"

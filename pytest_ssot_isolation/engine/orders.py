@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,4 +55,8 @@ def _moments(history: History) -> Iterator[Mapping[int, tuple[int, int]]]:
         if call in steps:
             steps[call].append(place)
     for back in range(1, MOST_STEPS_BACK + 1):
-        yield {o.call: (([0] + steps[o.call])[-back:][0], o.ended) for o in answers}
+        yield {o.call: (_before_the_end(steps[o.call], back), o.ended) for o in answers}
+
+
+def _before_the_end(steps: Sequence[int], back: int) -> int:
+    return steps[-back] if back <= len(steps) else 0

@@ -7,13 +7,13 @@ import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_ssot_isolation.engine import session
 from pytest_ssot_isolation.engine.bind import Binder, LeftOut
-from pytest_ssot_isolation.engine.faults import Faults, Limit
+from pytest_ssot_isolation.engine.faults import Faults
 from pytest_ssot_isolation.engine.hygiene.watch import Watch
 from pytest_ssot_isolation.engine.in_common import held_in_common
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
@@ -23,7 +23,7 @@ from pytest_ssot_isolation.generation.planting import Spotted
 from pytest_ssot_isolation.model.context import CURRENT, UserExecutionContext
 from pytest_ssot_isolation.model.history import Bound, History, InCommon, Observation, Outcome, Trouble
 from pytest_ssot_isolation.model.payload import as_seen, succeeded
-from pytest_ssot_isolation.model.program import Call, Operation
+from pytest_ssot_isolation.model.program import Call
 from pytest_ssot_isolation.model.scan import Scanner
 from pytest_ssot_isolation.model.schedule import Blocked, Schedule
 from pytest_ssot_isolation.oracles.aliasing import Baseline
@@ -424,12 +424,16 @@ class Run:
         self.tape.now[call.user] = (call.id, call.operation)
         arguments = dict(bound.arguments)
         try:
+            method = getattr(opened.surface, operation.name)
             scope = self.faults.scope(call.id)
-            if operation.is_async and scope is None:
-                # Awaited here: a coroutine in between would be gone through at every step of the call.
-                value = await getattr(opened.surface, operation.name)(**arguments)
+            # Awaited here: a coroutine in between would be gone through at every step of the call.
+            if not operation.is_async:
+                value = await self._in_thread(method, arguments)
+            elif scope is None:
+                value = await method(**arguments)
             else:
-                value = await self._apart(operation, opened.surface, arguments, scope)
+                async with scope:
+                    value = await method(**arguments)
             seen = as_seen(value)
             outcome = Outcome.OK if succeeded(seen) else Outcome.FAILED
         except BaseException as error:
@@ -446,19 +450,13 @@ class Run:
         if outcome is Outcome.OK:
             self.binder.keep(call, seen)
 
-    async def _apart(
-        self, operation: Operation, surface: Surface[Any], arguments: dict[str, Any], scope: Limit | None
-    ) -> object:
-        """Make a call in a worker thread, or within a limit of time."""
-        method = getattr(surface, operation.name)
-        if not operation.is_async:
-            # The default executor of the loop; its threads count as the outside world.
-            value = await self._loop.run_in_executor(
-                None, self._threads.run, contextvars.copy_context(), method, arguments
-            )
-            return await value if asyncio.iscoroutine(value) else value
-        async with scope or nullcontext():
-            return await method(**arguments)
+    async def _in_thread(self, method: Callable[..., object], arguments: dict[str, Any]) -> object:
+        """Make the call of a plain function."""
+        # The default executor of the loop; its threads count as the outside world.
+        value = await self._loop.run_in_executor(
+            None, self._threads.run, contextvars.copy_context(), method, arguments
+        )
+        return await value if asyncio.iscoroutine(value) else value
 
     def _failed(self, call: Call, surface: Surface[Any], error: BaseException) -> Outcome:
         """How a call ended that raised; raises what is no observation."""

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pytest_ssot_isolation.model.quick import quick
-from pytest_ssot_isolation.model.schedule import NATURAL, Schedule
+from pytest_ssot_isolation.model.schedule import APP, NATURAL, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -242,6 +242,11 @@ class History:
     def sees_all(self, viewer: int) -> bool:
         """Whether nobody's things are out of the viewer's sight."""
         return all(self.may_see(viewer, other.index) for other in self.principals)
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether a task of the application's own went on during the run, such as a worker or a listener."""
+        return any(user == APP for user, _, _ in self.path)
 
     def of_call(self, call: int) -> Observation | None:
         """The answer of a call, None where it never ended."""

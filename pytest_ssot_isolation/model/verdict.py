@@ -32,6 +32,15 @@ class Severity(IntEnum):
         """The word used in reports, options and JSON."""
         return self.name.lower()
 
+    @classmethod
+    def of(cls, label: str) -> Severity:
+        """The severity that is called so.
+
+        Raises:
+            KeyError: None is.
+        """
+        return cls[label.upper()]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -95,7 +104,7 @@ class Finding:
     @property
     def weight(self) -> Severity:
         """The severity, as it is compared."""
-        return Severity[self.severity.upper()]
+        return Severity.of(self.severity)
 
     @property
     def title(self) -> str:

@@ -277,7 +277,7 @@ def test_what_workers_did_is_to_be_declared_or_fixed() -> None:
 
 @pytest.mark.parametrize(("path", "has"), [(((0, 1, 1), (APP, 1, 2)), True), (((0, 1, 1),), False)])
 def test_workers_are_tasks_that_belong_to_no_user(path: Any, has: bool) -> None:
-    assert findings._has_workers(History(principals=(), path=path)) is has
+    assert History(principals=(), path=path).has_workers is has
 
 
 def test_what_is_spent_on_findings_in_all_is_bounded_and_told(
