@@ -14,6 +14,7 @@ from pytest_ssot_isolation.engine.choosers import (
     Recorded,
 )
 from pytest_ssot_isolation.engine.faults import Faults
+from pytest_ssot_isolation.engine.heap import Collector
 from pytest_ssot_isolation.engine.run import Run, Terms
 from pytest_ssot_isolation.engine.script import Nonces, Pace, Script
 from pytest_ssot_isolation.errors import Refused
@@ -35,13 +36,17 @@ class Attempts:
         starts: Gives each run the same start.
         tally: Counts what the application refused.
         seed: Fixes the letters of the ids.
+        collector: Runs between two runs.
     """
 
-    def __init__(self, terms: Terms, starts: Starts, tally: Tally, seed: int) -> None:
+    def __init__(
+        self, terms: Terms, starts: Starts, tally: Tally, seed: int, collector: Collector | None = None
+    ) -> None:
         self.terms = terms
         self._starts = starts
         self._tally = tally
         self._nonces = Nonces(seed)
+        self._collector = collector or Collector()
 
     async def perform(
         self,
@@ -59,6 +64,7 @@ class Attempts:
             Expectation: An assertion of the surface's author failed.
             SurfaceError: The surface or the world cannot be used.
         """
+        self._collector.run_if_due()
         nonce = self._nonces.fresh()
         cast = script.plan.cast(nonce)
         if self.terms.acting is not None:

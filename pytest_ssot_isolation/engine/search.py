@@ -15,7 +15,7 @@ from pytest_ssot_isolation.engine.choosers import RandomWalk, Recorded
 from pytest_ssot_isolation.engine.faults import DRAWN
 from pytest_ssot_isolation.engine.findings import Seen, Teller
 from pytest_ssot_isolation.engine.habits import Habits
-from pytest_ssot_isolation.engine.heap import set_aside
+from pytest_ssot_isolation.engine.heap import Collector
 from pytest_ssot_isolation.engine.joined import join
 from pytest_ssot_isolation.engine.judge import Bench
 from pytest_ssot_isolation.engine.record import Recording
@@ -106,7 +106,8 @@ class Hunt:
         self.habits = Habits()
         self.findings: list[Finding] = []
         self.unmet: list[BaseException] = []
-        self.attempts = Attempts(terms, starts, self.tally, ask.seed)
+        self._collector = Collector()
+        self.attempts = Attempts(terms, starts, self.tally, ask.seed, self._collector)
         self._teller = Teller(ask, self.attempts, bench, keep)
         self._known = tuple(known)
         self._progress = progress
@@ -123,7 +124,7 @@ class Hunt:
     async def run(self) -> None:
         """Hunt until the budget ends."""
         try:
-            with set_aside():
+            with self._collector.held():
                 await self._hunt()
         finally:
             self.attempts.terms.watch.close()
