@@ -15,7 +15,7 @@ from pytest_ssot_isolation.model.program import Call, Key, Operation, Person, Re
 
 if TYPE_CHECKING:
     from pytest_ssot_isolation.engine.script import Script
-    from pytest_ssot_isolation.model.canary import Canary, Mint
+    from pytest_ssot_isolation.model.canary import Mint
     from pytest_ssot_isolation.model.cast import Cast
 
 _TAIL = re.compile(r"^(?P<head>(?:.*[_\-:/])?)(?P<tail>[0-9]+|[0-9a-f]{16,})$", re.DOTALL)
@@ -24,6 +24,9 @@ _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$", re.IGNORECAS
 
 HAND_SLOTS = 2048
 """From this slot on, canaries were minted by hand and stand in no program."""
+
+
+_NOBODY: frozenset[Any] = frozenset()
 
 
 class LeftOut(Exception):
@@ -68,9 +71,8 @@ class Binder:
         values: list[tuple[str, object]] = []
         references: list[tuple[str, int]] = []
         substituted: set[str] = set()
-        canaries: list[tuple[str, Canary]] = []
+        specs = operation.arguments
         for name, form in call.arguments:
-            spec = operation.arguments[name]
             value: object
             # By type: a match asks each class for its fields anew, at every call.
             if type(form) is Key:
@@ -79,15 +81,11 @@ class Binder:
                 pool = self.script.pools[call.operation, name]
                 value = pool[form.index % len(pool)]
             elif type(form) is Secret:
-                if not isinstance(spec, Secrets):  # pragma: no cover - programs are made from the specs
-                    raise LeftOut
-                serial = self.script.serial + call.user
-                canary = self.mint.mint(serial, form.slot, spec.kind, **dict(spec.shape))
-                canaries.append((name, canary))
-                value = canary.value
+                value = self._secret(call, operation, name, form.slot)
             elif type(form) is Person:
                 value = self.cast.contexts[form.user].user_id
             elif type(form) is Result:
+                spec = specs[name]
                 references.append((name, form.owner))
                 if form.owner in self._acting:
                     path = spec.path if isinstance(spec, Observed) else None
@@ -98,27 +96,32 @@ class Binder:
                 else:
                     raise LeftOut
             values.append((name, value))
-        forms = dict(call.arguments) if canaries else {}
-        for name, canary in canaries:
-            spec = operation.arguments[name]
-            addressee = forms.get(spec.to) if isinstance(spec, Secrets) and spec.to else None
-            readers = frozenset({addressee.user} if isinstance(addressee, Person) else ())
-            self.planted[canary.user, canary.slot] = Planted(
-                canary=canary,
-                owner=call.user,
-                call=call.id,
-                argument=name,
-                readers=readers,
-                public=name in operation.publishes,
-            )
         return Bound(
             id=call.id,
             user=call.user,
             operation=call.operation,
             arguments=tuple(values),
             references=tuple(references),
-            substituted=frozenset(substituted),
+            substituted=frozenset(substituted) if substituted else _NOBODY,
         )
+
+    def _secret(self, call: Call, operation: Operation, name: str, slot: int) -> object:
+        """The canary that a call carries in, and whom it is for."""
+        spec = operation.arguments[name]
+        if not isinstance(spec, Secrets):  # pragma: no cover - programs are made from the specs
+            raise LeftOut
+        serial = self.script.serial + call.user
+        canary = self.mint.mint_as(serial, slot, spec.kind, spec.shape)
+        addressee = dict(call.arguments).get(spec.to) if spec.to else None
+        self.planted[serial, slot] = Planted(
+            canary=canary,
+            owner=call.user,
+            call=call.id,
+            argument=name,
+            readers=frozenset({addressee.user}) if isinstance(addressee, Person) else _NOBODY,
+            public=name in operation.publishes,
+        )
+        return canary.value
 
     def plant(self, user: int, call: int, kind: Any, shape: Mapping[str, Any]) -> object:
         """Mint a canary that no argument holds: one that a test asked for by hand."""

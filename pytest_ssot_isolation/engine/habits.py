@@ -30,21 +30,22 @@ class Habits:
 
     def learn(self, history: History) -> None:
         """Take note of one run."""
+        telling = self.telling
         for seen in history.observations:
             if (
-                seen.channel == "result"
+                seen.operation not in telling
+                and seen.channel == "result"
                 and seen.call >= 0
-                and seen.operation not in self.telling
                 and seen.outcome is Outcome.OK
             ):
                 self._succeeded[seen.operation] += 1
                 if _says(seen.seen):
-                    self.telling.add(seen.operation)
-        cut = {fault.call for fault in history.schedule.faults}
+                    telling.add(seen.operation)
+        bound, cut = history.bound, {fault.call for fault in history.schedule.faults}
         for call, steps in history.resumptions.items():
-            if call in history.bound and call not in cut:
+            if call in bound and call not in cut:
                 # The step after the last await is made by no fault's choice: so many steps have one await less.
-                self._awaits[history.bound[call].operation][max(0, steps - 1)] += 1
+                self._awaits[bound[call].operation][max(0, steps - 1)] += 1
 
     @property
     def silent(self) -> frozenset[str]:

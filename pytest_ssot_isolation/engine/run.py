@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from pytest_ssot_isolation.engine.faults import Faults
 from pytest_ssot_isolation.engine.hygiene.watch import Watch
 from pytest_ssot_isolation.engine.in_common import held_in_common
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
+from pytest_ssot_isolation.engine.observed_logs import ObservedLogs
 from pytest_ssot_isolation.engine.own_threads import OwnThreads
 from pytest_ssot_isolation.errors import Busy, BusyStep, CutShort
 from pytest_ssot_isolation.generation.planting import Spotted
@@ -55,6 +54,7 @@ class Terms:
         in_common: Whether the objects of all users are compared at the end of a run.
         leftovers: Whether connections are looked at when they change hands, which costs a query each time.
         acting: Told who takes part in each run, before it begins.
+        logs: Shows each run the log records that its users cause.
     """
 
     mint: Mint
@@ -67,6 +67,7 @@ class Terms:
     in_common: bool = False
     leftovers: bool = True
     acting: Callable[[Sequence[UserExecutionContext]], None] | None = None
+    logs: ObservedLogs = field(default_factory=ObservedLogs)
 
 
 @dataclass(slots=True)
@@ -103,20 +104,6 @@ class _Tape:
                 ended=ended,
             )
         )
-
-
-class _LogHandler(logging.Handler):
-    """Takes down the records that a user's code emits, at INFO and above."""
-
-    def __init__(self, tape: _Tape) -> None:
-        super().__init__(logging.INFO)
-        self._tape = tape
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Tell the user in whose context it was emitted."""
-        user = USER.get()
-        if user is not None:
-            self._tape.push(user, session.log_form(record), "log")
 
 
 class Run:
@@ -198,7 +185,7 @@ class Run:
         self._loop = loop
         loop.looks_into_threads = self.terms.watch.in_thread
         before = Baseline([self.world]) if self.terms.in_common else None
-        with self._logs():
+        with self.terms.logs.seen_by(self.tape.push):
             try:
                 await self._sign_in()
                 await self._make_calls()
@@ -411,7 +398,8 @@ class Run:
             await asyncio.sleep(early)
             now = self._loop.time()
         self._moments[call.id] = now - self._zero
-        began = self.tape.turn()
+        tape = self.tape
+        tape.tick = began = tape.tick + 1
         if operation.needs is not None and not operation.needs(opened.surface):
             self.skipped.add(call.id)
             return
@@ -421,7 +409,7 @@ class Run:
             self.skipped.add(call.id)
             return
         self.bound[call.id] = bound
-        self.tape.now[call.user] = (call.id, call.operation)
+        tape.now[call.user] = (call.id, call.operation)
         arguments = dict(bound.arguments)
         try:
             method = getattr(opened.surface, operation.name)
@@ -435,18 +423,19 @@ class Run:
                 async with scope:
                     value = await method(**arguments)
             seen = as_seen(value)
-            outcome = Outcome.OK if succeeded(seen) else Outcome.FAILED
+            # Whatever else may tell of a failure is a mapping by now.
+            outcome = Outcome.OK if type(seen) is not dict or succeeded(seen) else Outcome.FAILED
         except BaseException as error:
             try:
                 outcome = self._failed(call, opened.surface, error)
             except session.Expectation:
-                self.tape.add(
+                tape.add(
                     call.user, call.id, call.operation, "result", Outcome.FAILED, as_seen(error), began,
-                    self.tape.turn(),
+                    tape.turn(),
                 )  # fmt: skip
                 raise
             seen = as_seen(error)
-        self.tape.add(call.user, call.id, call.operation, "result", outcome, seen, began, self.tape.turn())
+        tape.add(call.user, call.id, call.operation, "result", outcome, seen, began, tape.turn())
         if outcome is Outcome.OK:
             self.binder.keep(call, seen)
 
@@ -470,11 +459,6 @@ class Run:
         return Outcome.UNKNOWN if cut else Outcome.FAILED
 
     # -- what was seen -------------------------------------------------------------------------------
-
-    @contextmanager
-    def _logs(self) -> Iterator[None]:
-        with session.observed_logs(_LogHandler(self.tape)):
-            yield
 
     def _history(self) -> History:
         principals = self.script.principals(self.cast)

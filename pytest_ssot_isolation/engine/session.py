@@ -1,12 +1,10 @@
-"""One user's session in one run: opening and closing a surface, its rights, and the log records it causes."""
+"""One user's session in one run: opening and closing a surface, and its rights."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_ssot_isolation.errors import Refused, SurfaceError
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
 
 CLOSING_PATIENCE = 2.0
 """Seconds that a session may take to close."""
-
-_PLAIN_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-
 
 Rights: TypeAlias = tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]
 """Pairs (viewer, owner), and pairs (actor, owner)."""
@@ -197,42 +192,3 @@ def rights(
             if together or (asks and opened.surface.may_change(owner)):
                 changes.add((index, other))
     return frozenset(sees), frozenset(changes)
-
-
-def log_form(record: logging.LogRecord) -> dict[str, object]:
-    """What a log record tells, structured extras and the exception included."""
-    form: dict[str, object] = {
-        "logger": record.name,
-        "level": record.levelname,
-        "message": record.getMessage(),
-    }
-    extras = {name: value for name, value in vars(record).items() if name not in _PLAIN_RECORD}
-    if extras:
-        form["extra"] = extras
-    if record.exc_info and record.exc_info[1] is not None:
-        form["exception"] = record.exc_info[1]
-    return form
-
-
-@contextmanager
-def observed_logs(handler: logging.Handler) -> Iterator[None]:
-    """Let a handler see records at INFO and above, and nobody else more than before."""
-    root = logging.getLogger()
-    level = root.level
-    barred = list(root.handlers)
-
-    def as_before(record: logging.LogRecord) -> bool:
-        return record.levelno >= level or logging.getLogger(record.name).getEffectiveLevel() != root.level
-
-    for other in barred:
-        other.addFilter(as_before)
-    root.addHandler(handler)
-    if level > logging.INFO:
-        root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
-        for other in barred:
-            other.removeFilter(as_before)

@@ -34,12 +34,14 @@ class Tally:
         """Count one example."""
         self.examples += 1
         self.calls += len(history.bound)
+        surfaces = [principal.surface for principal in history.principals]
+        succeeded = self.succeeded
         for observation in history.observations:
             if observation.channel != "result" or observation.call < 0:
                 continue
-            name = (history.principals[observation.user].surface, observation.operation)
+            name = (surfaces[observation.user], observation.operation)
             if observation.outcome is Outcome.OK:
-                self.succeeded[name] += 1
+                succeeded[name] += 1
             elif name not in self.first_error:
                 self.first_error[name] = _first_line(observation.seen)
         if history.trouble is not None:

@@ -263,8 +263,10 @@ def _joint_keys(users: Sequence[Identity], argument_names: Sequence[str]) -> Ite
     # Pairs are sought among all ids, but only so many: a thousand users would need a second.
     ids = {each.user_id: each.family for each in users[:200]}
     yield from _keys_of_the_base(users)
-    lengths = {len(text) for text in ids}
+    texts, lengths = tuple(ids), {len(text) for text in ids}
     for longer in sorted(ids, key=lambda text: ids[text] != JOINT):
+        if not (longer[:-1].startswith(texts) or longer[1:].endswith(texts)):
+            continue
         # Only where as much is cut off, or left, as some id has characters.
         for cut in sorted(lengths | {len(longer) - length for length in lengths}):
             if not 0 < cut < len(longer):

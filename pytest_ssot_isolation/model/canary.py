@@ -248,21 +248,27 @@ class Mint:
         Raises:
             InvalidSecret: The kind is unknown, the shape does not fit it, or a number is out of range.
         """
-        wanted = (kind, max_length, wrap, bits, digits, places)
+        given = {"max_length": max_length, "wrap": wrap, "bits": bits, "digits": digits, "places": places}
+        shape = tuple((name, value) for name, value in given.items() if value is not None)
+        return self.mint_as(user, slot, kind, shape)
+
+    def mint_as(self, user: int, slot: int, kind: object, shape: tuple[tuple[str, Any], ...]) -> Canary:
+        """As ``mint``, with the shape as a declaration holds it: pairs of name and value."""
         try:
-            made = self._makers.get(wanted)
+            made = self._makers.get((kind, shape))
         except TypeError:  # an unhashable kind or wrap, which `Shape.of` names
             made = None
         if made is None:
-            shape = Shape.of(kind, max_length=max_length, wrap=wrap, bits=bits, digits=digits, places=places)
-            made = self._makers[wanted] = (shape.kind, shape.weak, self._maker(shape), _dress(shape))
+            wanted = Shape.of(kind, **dict(shape))
+            made = (wanted.kind, wanted.weak, self._maker(wanted), _dress(wanted))
+            self._makers[kind, shape] = made
         if not (0 <= user < MAX_USERS and 0 <= slot < MAX_SLOTS):
             raise InvalidSecret.out_of_range(user, slot, MAX_USERS, MAX_SLOTS)
         name, weak, make, dress = made
         bare = make(user, slot)
         if dress is None:
             return Canary(user, slot, name, bare, weak)
-        return Canary(user, slot, name, dress(bare), weak, bare)
+        return Canary(user, slot, name, bare if dress is _as_it_is else dress(bare), weak, bare)
 
     def owner_of_token(self, token: bytes) -> tuple[int, int] | None:
         """Give user and slot of a lower-case text token, None where it is not ours."""
@@ -358,6 +364,11 @@ class Mint:
         return mac.digest()
 
 
+def _as_it_is(token: str) -> object:
+    """The token itself: nothing is put around it."""
+    return token
+
+
 def _dress(shape: Shape) -> Callable[[str], object] | None:
     """Give what puts a text token into a value of its kind, None where the secret is the value."""
     if shape.make is not None:
@@ -369,4 +380,6 @@ def _dress(shape: Shape) -> Callable[[str], object] | None:
     before, after = shape.wrap.split("{}")
     if shape.kind == "bytes":
         return lambda token: (before + token + after).encode()
+    if not (before or after):
+        return _as_it_is
     return lambda token: before + token + after

@@ -21,6 +21,7 @@ Kept = TypeVar("Kept")
 # in what an application keeps, and memory must not grow with the examples.
 KEPT = 1 << 13
 _OWNERS_KEPT = 4
+_UNTOLD = "str"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -116,7 +117,7 @@ class Known:
 
     def kind_of(self, user: int, slot: int) -> str:
         """Name the kind of a secret whose token was seen; ``str`` for one never learnt."""
-        return self._kinds.get((user, slot), "str")
+        return self._kinds.get((user, slot), _UNTOLD)
 
     def learnt(self, token: bytes) -> Hit | None:
         """The hit of a whole token that was learnt lately; None where its signature must tell."""
@@ -247,8 +248,9 @@ class Known:
             if len(token) not in self._lengths:
                 self._lengths = tuple(sorted((*self._lengths, len(token)), reverse=True))
         else:
-            _trim(self._kinds)
-            self._kinds[hit.user, hit.slot] = hit.kind
+            if hit.kind != _UNTOLD:
+                _trim(self._kinds)
+                self._kinds[hit.user, hit.slot] = hit.kind
         _trim(self._heads)
         head = token[:CUT_LENGTH]
         # All secrets of a user share a head; which of them was cut there cannot be told, so a few will do.

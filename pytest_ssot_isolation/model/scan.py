@@ -95,6 +95,10 @@ class Scanner:
         if seen is None or seen is True or seen is False:
             return ()  # What half of all calls answer.
         found: dict[Sighting, None] = {}
+        if type(seen) is str:
+            if len(seen) >= _LEAST:
+                self._text(seen, None, found)
+            return tuple(found)
         todo: list[tuple[object, _Parent]] = [(seen, None)]
         visited: set[int] = set()
         for value, parent in todo:

@@ -58,16 +58,14 @@ def judge(history: History, scan: Scan) -> Judgement:
         sightings = scan(observation.seen)
         if not sightings:
             continue
+        viewer = observation.user
         # A narrow value may belong to several users: where the viewer may see one of them, it is that one's.
-        own = {
-            s.path for s in sightings if s.weak and _may_see(history, observation.user, owners.get(s.user))
-        }
+        own = [s.path for s in sightings if s.weak and _may_see(history, viewer, owners.get(s.user))]
         for sighting in sightings:
             owner = owners.get(sighting.user)
-            if sighting.weak and sighting.path in own and not _may_see(history, observation.user, owner):
+            if sighting.weak and sighting.path in own and not _may_see(history, viewer, owner):
                 continue
             planted = history.planted.get((sighting.user, sighting.slot))
-            viewer = observation.user
             if owner is not None and _is_lawful(history, planted, viewer, owner):
                 if planted is not None and _proves(observation, planted):
                     controls.add(owner)
