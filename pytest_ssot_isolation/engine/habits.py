@@ -39,7 +39,7 @@ class Habits:
                 and seen.outcome is Outcome.OK
             ):
                 self._succeeded[seen.operation] += 1
-                if _says(seen.seen):
+                if seen.seen is not None and _says(seen.seen):
                     telling.add(seen.operation)
         bound, cut = history.bound, {fault.call for fault in history.schedule.faults}
         for call, steps in history.resumptions.items():

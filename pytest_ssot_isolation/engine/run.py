@@ -413,7 +413,7 @@ class Run:
         arguments = dict(bound.arguments)
         try:
             method = getattr(opened.surface, operation.name)
-            scope = self.faults.scope(call.id)
+            scope = self.faults.scope(call.id) if self.turns.before_step is not None else None
             # Awaited here: a coroutine in between would be gone through at every step of the call.
             if not operation.is_async:
                 value = await self._in_thread(method, arguments)

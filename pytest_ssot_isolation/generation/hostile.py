@@ -248,8 +248,9 @@ def key_pool(
     joint = list(dict.fromkeys(_joint_keys(users, argument_names)))
     pool = dict.fromkeys([LEAF_KEY, *joint[: max(size - 3, 0)], JOINT_KEY])
     others = _look_alike_keys()
-    while len(pool) < min(size, len(others)):
-        pool[rng.choice(others)] = None
+    most = min(size, len(others))
+    while len(pool) < most:
+        pool[others[int(rng.random() * len(others))]] = None
     return tuple(pool)[:size]
 
 
@@ -262,7 +263,8 @@ def _joint_keys(users: Sequence[Identity], argument_names: Sequence[str]) -> Ite
     """Give the keys with which one user writes what another writes under the plain key."""
     # Pairs are sought among all ids, but only so many: a thousand users would need a second.
     ids = {each.user_id: each.family for each in users[:200]}
-    yield from _keys_of_the_base(users)
+    if JOINT in ids.values():
+        yield from _keys_of_the_base(users)
     texts, lengths = tuple(ids), {len(text) for text in ids}
     for longer in sorted(ids, key=lambda text: ids[text] != JOINT):
         if not (longer[:-1].startswith(texts) or longer[1:].endswith(texts)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, TypeVar
 
@@ -60,8 +61,12 @@ def ends_things(operation: Operation) -> bool:
 
     Used for the order only: in a read-back nothing is taken away before it was read.
     """
-    words = operation.name.lower().split("_")
-    return any(word in _ENDINGS for word in words)
+    return _says_end(operation.name)
+
+
+@lru_cache(maxsize=1024)
+def _says_end(name: str) -> bool:
+    return not _ENDINGS.isdisjoint(name.lower().split("_"))
 
 
 def readers(operations: Mapping[str, Operation]) -> list[Operation]:

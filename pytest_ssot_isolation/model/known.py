@@ -80,7 +80,9 @@ class Known:
         "_lengths",
         "_numbers",
         "_phones",
+        "_recent",
         "_short",
+        "_tokens",
     )
 
     def __init__(self) -> None:
@@ -91,6 +93,8 @@ class Known:
         self._phones: dict[bytes, tuple[Hit, ...]] = {}
         self._short: dict[bytes, tuple[Hit, ...]] = {}
         self._lengths: tuple[int, ...] = ()
+        self._tokens: dict[str, Hit] = {}
+        self._recent: list[tuple[str, Hit]] = []
         self._heads: dict[bytes, tuple[tuple[bytes, Hit], ...]] = {}
         self._kinds: dict[tuple[int, int], str] = {}
 
@@ -99,7 +103,7 @@ class Known:
         hit = Hit(canary.user, canary.slot, canary.kind, canary.weak)
         value = canary.value
         if canary.token:
-            self._learn_token(canary.token.encode(), hit)
+            self._learn_token(canary.token, hit)
         elif isinstance(value, datetime):
             self._learn_instant(value, hit)
         elif isinstance(value, date):
@@ -119,12 +123,9 @@ class Known:
         """Name the kind of a secret whose token was seen; ``str`` for one never learnt."""
         return self._kinds.get((user, slot), _UNTOLD)
 
-    def learnt(self, token: bytes) -> Hit | None:
+    def learnt(self, token: str) -> Hit | None:
         """The hit of a whole token that was learnt lately; None where its signature must tell."""
-        for known, hit in reversed(self._heads.get(token[:CUT_LENGTH], ())):
-            if known == token:
-                return hit
-        return None
+        return self._tokens.get(token)
 
     def tokens(self, low: bytes, begin: int, run: bytes) -> Iterator[Place]:
         """Find the short or cut token in a run of letters that begins like one.
@@ -139,6 +140,7 @@ class Known:
                 yield begin, begin + length, hit
                 return
         end = begin + len(run)
+        self._learn_heads()
         if len(run) < TOKEN_LENGTH and not low[end : end + 1].isalnum():
             for token, hit in self._heads.get(run[:CUT_LENGTH], ()):
                 if token.startswith(run) and token != run:
@@ -242,19 +244,30 @@ class Known:
         _add(self._numbers, value, hit)
         self._least = min(self._least, len(str(int(value))))
 
-    def _learn_token(self, token: bytes, hit: Hit) -> None:
+    def _learn_token(self, token: str, hit: Hit) -> None:
         if len(token) < TOKEN_LENGTH:
-            _add(self._short, token, hit)
+            _add(self._short, token.encode(), hit)
             if len(token) not in self._lengths:
                 self._lengths = tuple(sorted((*self._lengths, len(token)), reverse=True))
         else:
             if hit.kind != _UNTOLD:
                 _trim(self._kinds)
                 self._kinds[hit.user, hit.slot] = hit.kind
-        _trim(self._heads)
-        head = token[:CUT_LENGTH]
-        # All secrets of a user share a head; which of them was cut there cannot be told, so a few will do.
-        self._heads[head] = (*self._heads.get(head, ())[-15:], (token, hit))
+            _trim(self._tokens)
+            self._tokens[token] = hit
+        self._recent.append((token, hit))
+        if len(self._recent) >= KEPT:
+            self._learn_heads()
+
+    def _learn_heads(self) -> None:
+        """Sort the latest tokens by how they begin: only where something looks like a cut one is that asked."""
+        for token, hit in self._recent:
+            _trim(self._heads)
+            known = token.encode()
+            head = known[:CUT_LENGTH]
+            # All secrets of a user share a head; which of them was cut there cannot be told, so a few will do.
+            self._heads[head] = (*self._heads.get(head, ())[-15:], (known, hit))
+        self._recent.clear()
 
     def _learn_instant(self, value: datetime, hit: Hit) -> None:
         micros = (value - _EPOCH) // _MICROSECOND

@@ -211,12 +211,12 @@ class Scanner:
         return None
 
     def _text(self, text: str, parent: _Parent, found: dict[Sighting, None]) -> None:
+        # Most are of the run that is looked at: to find one learnt takes less than to check its signature.
+        if hit := self._known.learnt(text):
+            _tell(found, hit, parent, "plain")
+            return
         raw = _encoded(text)
         if len(raw) == TOKEN_LENGTH and raw[:2] == b"cq":
-            # Most are of the run that is looked at: to find one learnt takes less than to check its signature.
-            if hit := self._known.learnt(raw):
-                _tell(found, hit, parent, "plain")
-                return
             if owner := self._recogniser.owner_of_token(raw):
                 _tell(found, Hit(*owner, self._known.kind_of(*owner)), parent, "plain")
                 return
