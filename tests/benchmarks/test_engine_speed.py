@@ -25,6 +25,8 @@ from pytest_ssot_isolation.engine.run import Run
 ROUNDS, EXAMPLES = 5, 100
 WARM = 25
 """Programs before the clock is started: the two sweeps of look-alike users are among them."""
+BLOCKS, BLOCK = 9, 50
+"""How often the sides change, and for how many programs."""
 
 
 class App:
@@ -192,50 +194,26 @@ def test_programs_a_second_on_asyncpg(
     capsys: pytest.CaptureFixture[str],
     size: int,
 ) -> None:
+    """Both sides in turns: the same programs from the same empty table, in a pool that the same programs warmed."""
     import asyncpg
 
     postgres.apply(SCHEMA)
-    ran: list[tuple[Run, Any]] = []
-    spent = 0.0
+    ran: list[tuple[Run, Any, float]] = []
+    collector = Collector()
 
-    class Noted(Run):
+    class Timed(Run):
         async def perform(self) -> Any:
-            nonlocal spent
             began = time.perf_counter()
             history = await super().perform()
+            took = time.perf_counter() - began
             if not self.script.program.sequential:
-                spent += time.perf_counter() - began
-            ran.append((self, history))
+                ran.append((self, history, took))
             return history
-
-    monkeypatch.setattr(attempts, "Run", Noted)
 
     @asynccontextmanager
     async def world() -> AsyncIterator[Any]:
         async with asyncpg.create_pool(postgres.dsn, min_size=size, max_size=size) as pool:
             yield pool
-
-    examples = 100
-    start = 0.0
-
-    def progress(done: int, _findings: int) -> None:
-        nonlocal start
-        if done == 1:
-            start = time.perf_counter()
-
-    isolation.check(
-        Pooled,
-        world=world,
-        world_scope="check",
-        calls=12,
-        examples=examples + 1,
-        oracles=["canary"],
-        ids="plain",
-        seed=2,
-        progress=progress,
-    )
-    took = time.perf_counter() - start
-    programs = [(run, history) for run, history in ran if not run.script.program.sequential]
 
     async def plain() -> float:
         async with world() as pool:
@@ -247,19 +225,45 @@ def test_programs_a_second_on_asyncpg(
                     if call.user == index and call.id in history.bound:
                         await getattr(surface, call.operation)(**dict(history.bound[call.id].arguments))
 
-            await asyncio.gather(
-                *(user(index, *programs[0]) for index in programs[0][0].script.program.users)
-            )
-            began = time.perf_counter()
-            for run, history in programs:
+            times = []
+            for run, history, _ in ran:
+                await postgres.reset_async()
+                collector.run_if_due()  # as in a check, not in the middle
+                began = time.perf_counter()
                 await asyncio.gather(*(user(index, run, history) for index in run.script.program.users))
-            return time.perf_counter() - began
+                times.append(time.perf_counter() - began)
+            return statistics.mean(times[-BLOCK:])
 
-    alone = asyncio.run(plain()) / len(programs)
-    each = spent / len(programs)
+    moments: dict[int, float] = {}
+
+    def progress(examples: int, _findings: int) -> None:
+        moments[examples] = time.perf_counter()
+
+    with monkeypatch.context() as timing:
+        timing.setattr(attempts, "Run", Timed)
+        blocks: list[tuple[float, float, float]] = []
+        for seed in range(BLOCKS):
+            ran.clear()
+            isolation.check(
+                Pooled,
+                world=world,
+                world_scope="check",
+                calls=12,
+                examples=WARM + BLOCK,
+                oracles=["canary"],
+                ids="plain",
+                seed=seed,
+                progress=progress,
+            )
+            each = statistics.mean(took for _, _, took in ran[-BLOCK:])
+            with collector.held():
+                alone = asyncio.run(plain())
+            blocks.append(((moments[WARM + BLOCK] - moments[WARM]) / BLOCK, each, alone))
+    ratios = [each / alone for _, each, alone in blocks]
+    with_all, each, alone = (statistics.median(times) for times in zip(*blocks, strict=True))
     with capsys.disabled():
         print(
-            f"\nasyncpg, 12 calls, pool of {size}: {examples / took:.0f} programs a second with all (bar 50); a run "
-            f"takes {1000 * each:.1f} ms, plain gather {1000 * alone:.1f} ms, ratio {each / alone:.2f} "
-            f"(bar {1.5 if size == 1 else 3})"
+            f"\nasyncpg, 12 calls, pool of {size}: {1 / with_all:.0f} programs a second with all (bar 50); a run "
+            f"takes {1000 * each:.2f} ms, plain gather {1000 * alone:.2f} ms, ratio {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f}; bar {1.5 if size == 1 else 3})"
         )
