@@ -13,9 +13,11 @@ import inspect
 import time
 import weakref
 from asyncio import futures
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pytest_ssot_isolation.engine.clock import VirtualClock
+from pytest_ssot_isolation.engine.eager import Alarm, EagerSelector
 from pytest_ssot_isolation.engine.lanes import USER, Lane, Turns
 from pytest_ssot_isolation.engine.outside import Outside, WatchedSocket, WatchedTransport
 from pytest_ssot_isolation.engine.waits import Kind
@@ -55,6 +57,8 @@ EARLY_REST = 0.03
 # Work of the application's own that waits for a reply holds virtual time up so long, in seconds.
 OWED_PATIENCE = 1.0
 
+# An enumeration's members are slow to reach in some versions of Python.
+_OUTSIDE, _UNCLEAR = Kind.OUTSIDE, Kind.UNCLEAR
 _WAKES_A_SLEEPER = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 
 
@@ -67,11 +71,13 @@ class Gate:
     draining: Callable[[], None] | None = None
     _turns: Turns | None = None
     _pumping = False
+    _is_within = False
+    _hearing = False
     _deferred = 0
     _in_step = False
     _serving = False
     _went_round = 0
-    _grace_timer: asyncio.TimerHandle | None = None
+    _eager: EagerSelector | None = None
     _grace_is_over = False
     _grace_began = 0.0
     _grace_is_short = False
@@ -93,7 +99,9 @@ class Gate:
         self._sleeps: weakref.WeakKeyDictionary[asyncio.Future[Any], tuple[float, asyncio.TimerHandle]]
         self._sleeps = weakref.WeakKeyDictionary()
         self._held: list[WatchedTransport] = []
+        self._left: deque[tuple[bool, asyncio.Handle]] = deque()
         self._early: list[tuple[int, asyncio.Task[Any]]] = []
+        self._alarm = Alarm(super().call_later)  # type: ignore[misc]
         self._readers = Watches(super().add_reader, super().remove_reader)  # type: ignore[misc]
         self._writers = Watches(super().add_writer, super().remove_writer)  # type: ignore[misc]
         super().__init__(*args, **options)
@@ -160,20 +168,28 @@ class Gate:
                 lane.serves = lane.served = True
             if not self._pumping:
                 self._pumping = True
-                super().call_soon(self._pump)  # type: ignore[misc]
+                if not self._hearing:
+                    super().call_soon(self._pump)  # type: ignore[misc]
             return handle
         if self._in_step:
             # What a step leaves to a callback is the step's doing: its timers are virtual as well.
-            return super().call_soon(self._virtually, self._serving, callback, *args, context=context)  # type: ignore[misc, no-any-return]
+            handle = asyncio.Handle(callback, args, self, context)  # type: ignore[arg-type]
+            if self._is_within:
+                self._left.append((self._serving, handle))
+            else:
+                super().call_soon(self._virtually, self._serving, handle)  # type: ignore[misc]
+            return handle
         return super().call_soon(callback, *args, context=context)  # type: ignore[misc, no-any-return]
 
-    def _virtually(self, serving: bool, callback: Callable[..., object], *args: Any) -> None:
+    def _virtually(self, serving: bool, handle: asyncio.Handle) -> None:
+        if handle.cancelled():
+            return
         if self._turns is None:
-            callback(*args)
+            handle._run()
             return
         self._in_step, self._serving = True, serving
         try:
-            callback(*args)
+            handle._run()
         finally:
             self._in_step = self._serving = False
 
@@ -265,6 +281,22 @@ class Gate:
                 self._held.append(transport)
             else:
                 transport.read_on()
+
+    def hear(self, read: Callable[[], None]) -> None:
+        """Read from a socket, and let whoever that wakes go on at once, where nothing else is due before."""
+        if self._pumping or self._turns is None:
+            read()
+            return
+        self._hearing = True
+        try:
+            read()
+        finally:
+            self._hearing = False
+            if self._pumping:
+                if getattr(self, "_ready", None):
+                    super().call_soon(self._pump)
+                else:
+                    self._pump()
 
     def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
         """As the loop's own; what a step watches is the connection in use."""
@@ -372,7 +404,7 @@ class Gate:
     def open_gate(self) -> None:
         """End a run: what waits goes on in the loop's own order, and timers in real time."""
         turns, self._turns = self._turns, None
-        self._disarm()
+        self._alarm.end()
         self.draining = self._sent = None
         self._let_in(None)
         self._readers.went_on(None)
@@ -392,7 +424,8 @@ class Gate:
         """Look again who can go on."""
         if not self._pumping:
             self._pumping = True
-            super().call_soon(self._pump)  # type: ignore[misc]
+            if not self._hearing:
+                super().call_soon(self._pump)  # type: ignore[misc]
 
     def _others_first(self) -> bool:
         queue = getattr(self, "_ready", None)
@@ -405,7 +438,7 @@ class Gate:
         turns = self._turns
         again = False
         # Still true while steps run: what they queue is seen here, without another turn of the loop.
-        self._pumping = True
+        self._pumping = self._is_within = True
         try:
             again = turns is not None and turns.stopped is None and self._go_on(turns)
         except (SystemExit, KeyboardInterrupt):
@@ -414,13 +447,20 @@ class Gate:
             if turns is not None:
                 turns.stop(reason)
         finally:
-            self._pumping = False
+            self._pumping = self._is_within = False
+            while self._left:
+                super().call_soon(self._virtually, *self._left.popleft())  # type: ignore[misc]
         if again:
             self.wake()
 
     def _go_on(self, turns: Turns) -> bool:
         """Let steps run; True when more may follow at the next turn of the loop."""
         for _ in range(MOST_INLINE):
+            # What a step left to callbacks runs here, in its order, without a turn of the loop for each.
+            while self._left and self._deferred < MOST_DEFERRALS:
+                self._deferred += 1
+                for _ in range(len(self._left)):
+                    self._virtually(*self._left.popleft())
             if self._others_first() and self._deferred < MOST_DEFERRALS:
                 self._deferred += 1
                 return True
@@ -451,7 +491,7 @@ class Gate:
         ended: list[Lane] = []
         for lane in turns.lanes.values():
             steps = lane.steps
-            while steps and steps[0].cancelled():
+            while steps and steps[0]._cancelled:
                 steps.popleft()
             if steps:
                 if shared and (lane.since == turns.tick or lane.serves):
@@ -493,8 +533,7 @@ class Gate:
                 self._arm(turns, pending, replaying=hidden is not None and bool(ready))
                 return False
             self._grace_is_over = True
-        if self._grace_timer is not None:
-            self._disarm()
+        self._alarm.clear()
         if self._grace_is_over:
             self._grace_is_over = False
             self._waited_at = self.outside.stirred
@@ -522,7 +561,7 @@ class Gate:
     def _is_outside(self, lane: Lane) -> bool:
         """Whether a parked task may be woken from outside."""
         kind = lane.wait.kind
-        return kind is Kind.OUTSIDE or (kind is Kind.UNCLEAR and self.outside.is_possible)
+        return kind is _OUTSIDE or (kind is _UNCLEAR and self.outside.is_possible)
 
     def _has_yet_to_block(self, turns: Turns, held: list[Lane]) -> bool:
         """Whether lanes that were blocked in the record must reach the server first, in the same order."""
@@ -578,8 +617,9 @@ class Gate:
         finally:
             self._in_step = self._serving = False
             self._busy_since = 0.0
-        if self.outside.has_sockets:
+        if self._readers.asleep:
             self._readers.went_on(lane)
+        if self._writers.asleep:
             self._writers.went_on(lane)
         if self.busy:
             reason, self.busy = self.busy, ""
@@ -613,7 +653,7 @@ class Gate:
         if getattr(self, "_ready", None):
             # Callbacks are still due: one of them may wake somebody.
             if waited <= turns.patience:
-                self._grace_timer = self._grace_timer or super().call_later(0, self._look_again)  # type: ignore[misc]
+                self._look_again_in(0)
                 return False
         elif self._clock.is_near(waited if pending or self._is_owed(waited) else float("inf")):
             # Virtual time never runs ahead of real time while a reply is due: a pool's time-out
@@ -638,15 +678,14 @@ class Gate:
             if self._suspected_at != turns.steps:
                 # A thread may have handed something in meanwhile; a turn of the loop shows it.
                 self._suspected_at = turns.steps
-                self._grace_timer = self._grace_timer or super().call_later(0, self._look_again)  # type: ignore[misc]
+                self._look_again_in(0)
                 return False
             turns.stop(Deadlock.of(turns.describe(), users))
             return False
         if waited > turns.patience:
             turns.stop(Stuck.waiting(waited, turns.describe(), users))
             return False
-        if self._grace_timer is None:
-            self._grace_timer = super().call_later(RECHECK, self._look_again)  # type: ignore[misc]
+        self._look_again_in(RECHECK)
         return False
 
     def _is_owed(self, waited: float) -> bool:
@@ -675,13 +714,13 @@ class Gate:
         """
         last = time.monotonic() + within
         return any(
-            not timer.cancelled() and timer is not self._grace_timer and timer.when() <= last
+            not timer.cancelled() and timer is not self._alarm.timer and timer.when() <= last
             for timer in getattr(self, "_scheduled", ())
         )
 
-    def _look_again(self) -> None:
-        self._grace_timer = None
-        self.wake()
+    def _look_again_in(self, seconds: float) -> None:
+        if not self._alarm.is_set:
+            self._alarm.set(seconds, self.wake)
 
     def _drain(self, turns: Turns, ready: list[Lane]) -> bool:
         """Between two stages: background work of the calls comes to rest, in the natural order."""
@@ -711,7 +750,7 @@ class Gate:
         Who listens for what others publish would else hold up every step of theirs.
         """
         return (
-            self._grace_timer is None
+            not self._alarm.is_set
             and self._waited_at == self.outside.stirred
             and self._listen_only(turns)
             and all(lane.key in turns.known_blocked for lane in pending)
@@ -722,11 +761,9 @@ class Gate:
         # Patience that was in vain once shows that this is not the recorded run: more of it would take minutes.
         replaying = replaying and not turns.has_strayed
         are_known = not replaying and all(lane.key in turns.known_blocked for lane in pending)
-        if self._grace_timer is not None:
-            if not are_known or self._grace_is_short or not self._listen_only(turns):
-                return
-            # The one whose reply was waited for has it, and those who are left were given their time before.
-            self._disarm()
+        # The one whose reply was waited for may have it, and those who are left were given their time before.
+        if self._alarm.is_set and (not are_known or self._grace_is_short or not self._listen_only(turns)):
+            return
         self._grace_is_short = are_known
         if are_known:
             seconds = SHORT_GRACE
@@ -736,12 +773,13 @@ class Gate:
             seconds = FIRST_QUESTION
         else:
             seconds = turns.grace
-        self._grace_timer = super().call_later(seconds, self._grace_ended)  # type: ignore[misc]
+        self._alarm.set(seconds, self._grace_ended)
+        if self._eager is not None:
+            self._eager.expects_reply = True
         self._grace_began = time.monotonic()
         self._replaying = replaying
 
     def _grace_ended(self) -> None:
-        self._grace_timer = None
         turns = self._turns
         if turns is None:
             return
@@ -751,7 +789,7 @@ class Gate:
             most = 10 * turns.grace if self._may_be_due(turns) else turns.grace
             if waited < most and turns.blocked() < self._awaited:
                 again = min(turns.grace, 2 * waited)
-                self._grace_timer = super().call_later(again, self._grace_ended)  # type: ignore[misc]
+                self._alarm.set(again, self._grace_ended)
                 return
         turns.has_strayed = turns.has_strayed or self._replaying
         self._grace_is_over = True
@@ -768,11 +806,6 @@ class Gate:
             )
         )
 
-    def _disarm(self) -> None:
-        if self._grace_timer is not None:
-            self._grace_timer.cancel()
-            self._grace_timer = None
-
     @property
     def busy_for(self) -> float:
         """Seconds that the running step has taken so far; 0 between steps."""
@@ -782,6 +815,10 @@ class Gate:
 
 class GateLoop(Gate, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """The gate over the standard selector loop."""
+
+    def __init__(self) -> None:
+        self._eager = EagerSelector()
+        super().__init__(self._eager)
 
     def _make_socket_transport(
         self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None,

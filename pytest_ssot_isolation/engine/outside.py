@@ -177,7 +177,7 @@ class WatchedTransport(selector_events._SelectorSocketTransport):  # type: ignor
             return
         self._is_answered = True
         self._loop.outside.heard(self)
-        super()._read_ready()
+        self._loop.hear(super()._read_ready)
 
     def sent_by(self, user: int) -> None:
         """Note whose request it carries; of those before that are not answered, too."""

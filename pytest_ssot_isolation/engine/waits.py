@@ -170,8 +170,17 @@ def wait_of(task: asyncio.Task[object]) -> Wait:
         return Wait(Kind.LANE, task)
     innermost: CodeType | None = None
     around: CodeType | None = None
-    for _, code in _chain(task):
-        innermost, around = code, innermost
+    step: Any = task.get_coro()
+    for _ in range(LONGEST_CHAIN):  # as `_chain`, in place: this is asked at nearly every step
+        if type(step) is types.CoroutineType:
+            innermost, around = step.cr_code, innermost
+            step = step.cr_await
+            continue
+        if step is None:
+            break
+        code, step = _code_and_next(step)
+        if code is not None:
+            innermost, around = code, innermost
     if innermost is None:
         return Wait(Kind.UNCLEAR, task)
     return Wait(_kind_of(innermost, around), task)

@@ -20,18 +20,21 @@ class Watches:
     Args:
         add: Watches a socket, as ``loop.add_reader``.
         remove: Ends that, as ``loop.remove_reader``.
+
+    Attributes:
+        asleep: What is left alone by the socket's number: who was woken, and how to watch it again.
     """
 
     def __init__(self, add: Callable[..., Any], remove: Callable[[Any], bool]) -> None:
         self._add = add
         self._remove = remove
-        self._asleep: dict[int, tuple[Lane, tuple[Any, ...]]] = {}
+        self.asleep: dict[int, tuple[Lane, tuple[Any, ...]]] = {}
 
     def add(
         self, turns: Turns | None, fd: Any, callback: Callable[..., object], args: tuple[Any, ...]
     ) -> None:
         """Watch a socket; during a run only until it wakes a task."""
-        self._asleep.pop(_number(fd), None)
+        self.asleep.pop(_number(fd), None)
         if turns is None:
             self._add(fd, callback, *args)
         else:
@@ -39,20 +42,20 @@ class Watches:
 
     def remove(self, fd: Any) -> bool:
         """Watch it no more; whether it was watched."""
-        was_asleep = self._asleep.pop(_number(fd), None) is not None
+        was_asleep = self.asleep.pop(_number(fd), None) is not None
         return bool(self._remove(fd)) or was_asleep
 
     def _woke(self, turns: Turns, fd: Any, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
         turns.woken = None
         callback(*args)
         if turns.woken is not None and self._remove(fd):
-            self._asleep[_number(fd)] = (turns.woken, (fd, self._woke, turns, fd, callback, args))
+            self.asleep[_number(fd)] = (turns.woken, (fd, self._woke, turns, fd, callback, args))
 
     def went_on(self, lane: Lane | None) -> None:
         """Watch again what woke a task that has made its step; after a run, None, whatever is left."""
-        for number, (woken, watch) in list(self._asleep.items()):
+        for number, (woken, watch) in list(self.asleep.items()):
             if lane is None or woken is lane:
-                del self._asleep[number]
+                del self.asleep[number]
                 self._add(*watch)
 
 
