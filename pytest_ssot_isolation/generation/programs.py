@@ -30,7 +30,7 @@ T = TypeVar("T")
 SHORTEST = 8
 """Calls in the shortest program, where the check allows so many."""
 
-FAT, BACK = 0.84, 0.4
+FAT, BACK = 0.84, 0.5
 """Least share of the calls allowed that a program makes, and share of its calls that read back."""
 
 FEW_KEYS = (1, 1, 1, 2, 2, 3)

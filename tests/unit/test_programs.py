@@ -80,6 +80,18 @@ def test_faults_strike_awaits_that_exist_and_spare_somebody() -> None:
     assert struck["write"] > struck["read"] > 0
 
 
+def test_what_plants_is_cut_off_less_often_than_what_does_not() -> None:
+    program = drawn(1)
+    called = Counter(call.operation for call in program.calls)
+    by_id = {call.id: call.operation for call in program.calls}
+    struck: Counter[str] = Counter()
+    for seed in range(300):
+        chosen = faults.draw(random.Random(seed), program, ("cancel",), lambda operation: 1)
+        struck.update(by_id[fault.call] for fault in chosen)
+
+    assert struck["write"] / called["write"] < 0.8 * struck["read"] / called["read"]
+
+
 def test_no_faults_are_drawn_where_none_were_asked_for() -> None:
     assert faults.draw(random.Random(1), drawn(1), (), lambda operation: 1) == []
 
