@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from pytest_ssot_isolation.engine.outside import Connection
+    from pytest_ssot_isolation.engine.workers import Workers
 
 # Other callbacks go first between two steps, but not for ever: the delivery of a cancellation by anyio
 # schedules itself anew as long as its task has not ended.
@@ -95,6 +96,7 @@ class Gate:
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.looks_into_threads: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+        self.workers: Workers | None = None
         self.outside = Outside()
         self._sleeps: weakref.WeakKeyDictionary[asyncio.Future[Any], tuple[float, asyncio.TimerHandle]]
         self._sleeps = weakref.WeakKeyDictionary()
@@ -207,6 +209,8 @@ class Gate:
         self.outside.stirred += 1
         self.outside.jobs += 1
         future.add_done_callback(self._job_ended)
+        if executor is None and self.workers is not None:
+            future.add_done_callback(self.workers.awaited())
         return future
 
     def _job_ended(self, _future: object) -> None:

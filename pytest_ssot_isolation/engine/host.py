@@ -10,13 +10,13 @@ import threading
 import traceback
 import warnings
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 from pytest_ssot_isolation.engine.gate import new_loop
 from pytest_ssot_isolation.engine.outside import is_idle
+from pytest_ssot_isolation.engine.workers import Workers
 from pytest_ssot_isolation.errors import BusyStep, SurfaceError
 
 Result = TypeVar("Result")
@@ -53,7 +53,7 @@ class Host:
         self._before = _current_loop(self._policy)
         self.loop = new_loop(self._kind)
         asyncio.set_event_loop(self.loop)
-        self._workers = ThreadPoolExecutor(thread_name_prefix="ssot-worker")
+        self._workers = self.loop.workers = Workers("ssot-worker")
         self.loop.set_default_executor(self._workers)
         self._watchdog = Watchdog(self.loop, self._busy_patience)
         self._watchdog.__enter__()
@@ -87,9 +87,9 @@ class Host:
         finally:
             # A thread that never ends must not hold up the end of the check; its name is told by the run.
             frames = sys._current_frames()
-            at_rest = all(is_idle(thread, frames.get(thread.ident or 0)) for thread in self._workers._threads)
+            at_rest = all(is_idle(thread, frames.get(thread.ident or 0)) for thread in self._workers.threads)
             self._workers.shutdown(wait=at_rest, cancel_futures=True)
-            loop._default_executor = None
+            loop._default_executor = loop.workers = None
             _restore(self._policy, self._before)
             # An exception that the application never fetched is told when the collector comes to it: from here on
             # that would be in the middle of another test, or of an import.
