@@ -206,11 +206,15 @@ class Gate:
                 func = self.looks_into_threads(func)
             func = _as_user(USER.get(), CURRENT.get(), func)
         future: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)  # type: ignore[misc]
+        if future.done():
+            # From Python 3.14 on nobody waits for what ended at once: that must not hang on how fast a thread is.
+            ended, future = future, super().create_future()  # type: ignore[misc]
+            self.call_soon(_hand_on, ended, future)
         self.outside.stirred += 1
         self.outside.jobs += 1
         future.add_done_callback(self._job_ended)
         if executor is None and self.workers is not None:
-            future.add_done_callback(self.workers.awaited())
+            self.workers.awaited(future)
         return future
 
     def _job_ended(self, _future: object) -> None:
@@ -790,14 +794,24 @@ class Gate:
         if turns.blocked is not None and not self._replaying:
             # The server knows better than a clock: a slow reply is not a lock held by a parked user.
             waited = time.monotonic() - self._grace_began
-            most = 10 * turns.grace if self._may_be_due(turns) else turns.grace
-            if waited < most and turns.blocked() < self._awaited:
+            if waited < self._longest(turns) and turns.blocked() < self._awaited:
                 again = min(turns.grace, 2 * waited)
                 self._alarm.set(again, self._grace_ended)
                 return
+            in_vain = turns.is_exact and waited >= turns.patience
+            turns.has_strayed = turns.has_strayed or in_vain
         turns.has_strayed = turns.has_strayed or self._replaying
         self._grace_is_over = True
         self.wake()
+
+    def _longest(self, turns: Turns) -> float:
+        """Seconds for which a reply is waited for, where the server says that nobody waits for a lock."""
+        if turns.is_exact and not turns.has_strayed:
+            # In the recorded run it came to wait there: until it does, who is to be next in the server is not sure.
+            return turns.patience
+        if hasattr(self, "_selector") and self.outside.owes:
+            return OWED_PATIENCE
+        return 10 * turns.grace if self._may_be_due(turns) else turns.grace
 
     def _may_be_due(self, turns: Turns) -> bool:
         """Whether a reply may still come: where none is due, a plain future is most often another task's to give."""
@@ -868,6 +882,11 @@ def _as_user(
             USER.reset(acting)
 
     return run
+
+
+def _hand_on(ended: asyncio.Future[Any], waited_for: asyncio.Future[Any]) -> None:
+    if not waited_for.done():
+        futures._copy_future_state(ended, waited_for)  # type: ignore[attr-defined]
 
 
 def _unless_cancelled(timer: asyncio.TimerHandle) -> None:

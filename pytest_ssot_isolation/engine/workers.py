@@ -6,6 +6,7 @@ standard library that hangs on whether the thread before had come to rest a micr
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +30,7 @@ class Workers(ThreadPoolExecutor):
         self._name = name
         self._each: list[ThreadPoolExecutor] = []
         self._last: list[Future[Any]] = []
-        self._untold: set[int] = set()
+        self._told: dict[int, asyncio.Future[Any]] = {}
         self._taken = 0
         self._choosing = threading.Lock()
 
@@ -42,21 +43,21 @@ class Workers(ThreadPoolExecutor):
             if place == len(self._each):
                 self._each.append(ThreadPoolExecutor(1, f"{self._name}-{place}"))
                 self._last.append(Future())
+            self._told.pop(place, None)
             self._last[place] = future = self._each[place].submit(fn, *args, **kwargs)
             return future
 
     def _first_free(self) -> int:
         for place, last in enumerate(self._last):
-            if place not in self._untold and last.done():
+            told = self._told.get(place)
+            if last.done() and (told is None or told.done()):
                 return place
         # With all of them at work, the next in turn has it after its own.
         return len(self._each) if len(self._each) < MOST else (self._taken + 1) % MOST
 
-    def awaited(self) -> Callable[[object], None]:
-        """Take note that the loop waits for what was handed in last; call what comes back once it was told."""
-        place = self._taken
-        self._untold.add(place)
-        return lambda _: self._untold.discard(place)
+    def awaited(self, future: asyncio.Future[Any]) -> None:
+        """Take note by what the loop is told of the piece of work that was handed in last."""
+        self._told[self._taken] = future
 
     @property
     def threads(self) -> list[threading.Thread]:

@@ -114,9 +114,6 @@ def test_a_thread_of_the_applications_own_may_wake_a_user(stage: Any) -> None:
 
 
 def test_a_replaced_loop_policy_changes_nothing_and_is_put_back(staged: Callable[..., Any]) -> None:
-    class Other(asyncio.DefaultEventLoopPolicy):
-        pass
-
     async def act() -> str:
         asyncio.set_event_loop_policy(Other())
         await pause()
@@ -124,6 +121,10 @@ def test_a_replaced_loop_policy_changes_nothing_and_is_put_back(staged: Callable
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+
+        class Other(asyncio.DefaultEventLoopPolicy):
+            pass
+
         before = asyncio.get_event_loop_policy()
         with staged() as stage:
             played = stage.run(act, act, walk=1)

@@ -38,11 +38,14 @@ def test_two_at_once_have_a_thread_each_and_the_first_that_is_free_is_next(worke
 
 
 def test_a_thread_is_not_free_before_the_loop_was_told(workers: Workers) -> None:
+    loop = asyncio.new_event_loop()
+    told = loop.create_future()
     workers.submit(own_number).result()
-    tell = workers.awaited()
+    workers.awaited(told)
     assert workers.submit(own_number).result() == "1"
-    tell(None)
+    told.set_result(None)
     assert workers.submit(own_number).result() == "0"
+    loop.close()
 
 
 def test_no_more_threads_than_the_most_are_started_and_all_work_is_done(workers: Workers) -> None:
