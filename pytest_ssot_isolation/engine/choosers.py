@@ -164,7 +164,7 @@ class Recorded:
         self._in_flight = frozenset(schedule.in_flight)
         self._together = frozenset(schedule.together)
         self._hidden = {blocked.at: frozenset(blocked.lanes) for blocked in schedule.blocked}
-        self.is_exact = strict
+        self._strict = strict
         self._obeyed: set[Position] = set()
         self._picked: set[Position] = set()
         self._flown: set[Position] = set()
@@ -204,7 +204,7 @@ class Recorded:
         """Where lanes were blocked in the record."""
         if at in self._hidden:
             return self._hidden[at]
-        return frozenset() if self.is_exact else None
+        return frozenset() if self._strict else None
 
     def made(self) -> Schedule:
         """The choices that came to pass; the others never had their place."""

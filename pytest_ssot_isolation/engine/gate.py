@@ -794,24 +794,14 @@ class Gate:
         if turns.blocked is not None and not self._replaying:
             # The server knows better than a clock: a slow reply is not a lock held by a parked user.
             waited = time.monotonic() - self._grace_began
-            if waited < self._longest(turns) and turns.blocked() < self._awaited:
+            most = 10 * turns.grace if self._may_be_due(turns) else turns.grace
+            if waited < most and turns.blocked() < self._awaited:
                 again = min(turns.grace, 2 * waited)
                 self._alarm.set(again, self._grace_ended)
                 return
-            in_vain = turns.is_exact and waited >= turns.patience
-            turns.has_strayed = turns.has_strayed or in_vain
         turns.has_strayed = turns.has_strayed or self._replaying
         self._grace_is_over = True
         self.wake()
-
-    def _longest(self, turns: Turns) -> float:
-        """Seconds for which a reply is waited for, where the server says that nobody waits for a lock."""
-        if turns.is_exact and not turns.has_strayed:
-            # In the recorded run it came to wait there: until it does, who is to be next in the server is not sure.
-            return turns.patience
-        if hasattr(self, "_selector") and self.outside.owes:
-            return OWED_PATIENCE
-        return 10 * turns.grace if self._may_be_due(turns) else turns.grace
 
     def _may_be_due(self, turns: Turns) -> bool:
         """Whether a reply may still come: where none is due, a plain future is most often another task's to give."""

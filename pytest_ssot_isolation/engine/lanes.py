@@ -128,7 +128,6 @@ class Turns:
         self.when_stopped: Callable[[], None] = lambda: None
         self.before_step: Callable[[Lane], None] | None = None
         self.after_step: Callable[[Lane], None] | None = None
-        self.is_exact: bool = getattr(chooser, "is_exact", False)
         self._stepped = getattr(chooser, "stepped", None)
         self._began = getattr(chooser, "began", None)
         self._made: Counter[int] = Counter()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import util
@@ -75,47 +72,6 @@ def test_a_schedule_replays_exactly_on_postgres(
     hold(measured)
     if "lock" in name:
         assert all(blocked > 0 for _, _, _, blocked, _, _ in measured.values())
-
-
-@each_loop
-def test_a_replay_waits_until_the_server_says_that_a_lane_is_blocked_as_it_was(
-    staged: Callable[..., Any], loop: str
-) -> None:
-    """However slow the machine is: else another's request would overtake the one that is still on its way."""
-    seen: list[str] = []
-    slow = 0.0
-
-    def world() -> Sequence[Any]:
-        given, asked_at = threading.Event(), 0.0
-
-        async def waits() -> bool:
-            return await asyncio.get_running_loop().run_in_executor(None, given.wait, 10)
-
-        async def gives() -> None:
-            await asyncio.sleep(0)
-            seen.append("went on")
-            given.set()
-
-        def blocked() -> int:
-            nonlocal asked_at
-            asked_at = asked_at or time.monotonic()
-            is_there = time.monotonic() - asked_at >= slow
-            seen.append("blocked" if is_there else "on its way")
-            return int(is_there)
-
-        stage.set(blocked=blocked)
-        return waits, gives
-
-    with staged(with_loop(loop)) as stage:
-        recorded = stage.run(*world(), walk=1)
-        assert recorded.schedule.blocked
-        slow = 1.5
-        seen.clear()
-        again = stage.run(*world(), schedule=recorded.schedule, strict=True)
-
-    assert again.trace == recorded.trace
-    assert seen[0] == "on its way"
-    assert seen.index("blocked") < seen.index("went on")
 
 
 def test_what_a_replay_records_replays_again(staged: Callable[..., Any]) -> None:
