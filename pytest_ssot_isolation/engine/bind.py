@@ -71,7 +71,6 @@ class Binder:
         values: list[tuple[str, object]] = []
         references: list[tuple[str, int]] = []
         substituted: set[str] = set()
-        specs = operation.arguments
         for name, form in call.arguments:
             value: object
             # By type: a match asks each class for its fields anew, at every call.
@@ -85,7 +84,7 @@ class Binder:
             elif type(form) is Person:
                 value = self.cast.contexts[form.user].user_id
             elif type(form) is Result:
-                spec = specs[name]
+                spec = operation.arguments[name]
                 references.append((name, form.owner))
                 if form.owner in self._acting:
                     path = spec.path if isinstance(spec, Observed) else None

@@ -74,8 +74,8 @@ def readers(operations: Mapping[str, Operation]) -> list[Operation]:
     return [op for op in operations.values() if not op.plants and not ends_things(op)]
 
 
-_KEYS = tuple(Key(place) for place in range(256))
-"""Made once: most calls hold one."""
+_key_at = lru_cache(maxsize=256)(Key)
+"""Made once for each place: most calls hold one."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class _Draft:
         for name, spec in operation.arguments.items():
             match spec:
                 case Keys():
-                    forms.append((name, _KEYS[self._key() if key is None else key]))
+                    forms.append((name, _key_at(self._key() if key is None else key)))
                 case Secrets():
                     forms.append((name, Secret(slot)))
                     slot += 1

@@ -140,8 +140,8 @@ class Known:
                 yield begin, begin + length, hit
                 return
         end = begin + len(run)
-        self._learn_heads()
         if len(run) < TOKEN_LENGTH and not low[end : end + 1].isalnum():
+            self._learn_heads()
             for token, hit in self._heads.get(run[:CUT_LENGTH], ()):
                 if token.startswith(run) and token != run:
                     yield begin, end, Hit(hit.user, hit.slot, hit.kind, True, "cut")
